@@ -1,0 +1,38 @@
+"""Every error that Calotype raises on purpose.
+
+CalotypeError
+├── BundleError      a bundle, or a file of it, is not what its manifest says
+├── BackendError     a backend or its library is missing, or a program failed in it
+├── RequestError     a request asks for something that is impossible or contradictory
+└── CheckpointError  a checkpoint cannot be exported
+    └── ParityError  a program misses its gate against eager diffusers
+"""
+
+
+class CalotypeError(Exception):
+    """What is wrong, where, what was expected and what was found; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\n\nhint: {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+class BundleError(CalotypeError):
+    """A bundle, or a file of it, is not what its manifest says."""
+
+
+class BackendError(CalotypeError):
+    """A backend or its library is missing, or a program failed in it."""
+
+
+class RequestError(CalotypeError, ValueError):
+    """A request asks for something that is impossible or contradictory."""
+
+
+class CheckpointError(CalotypeError):
+    """A checkpoint cannot be exported."""
+
+
+class ParityError(CheckpointError):
+    """A program, or the whole pipeline, misses its gate against eager diffusers."""

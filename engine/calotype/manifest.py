@@ -1,0 +1,97 @@
+"""What a bundle says about itself: `manifest.json` as frozen dataclasses, read and written here alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from calotype.errors import BundleError
+
+FORMAT_VERSION = 1
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor of a program; `dtype` is numpy's name (`float32`, `int64`)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """A file of the bundle: `path` is relative to it, `size` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """One compiled graph with fixed shapes. `files[0]` is the ONNX graph, the rest its external data."""
+
+    name: str  # text_encoder, unet_step, vae_encoder, vae_decoder, depth_estimator, safety_checker, segmenter
+    batch: int
+    precision: str  # fp32, fp16 or bf16: what the weights are computed in
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: tuple[FileSpec, ...]
+
+    def input(self, name: str) -> TensorSpec:
+        """The input called `name`; KeyError where there is none."""
+        return {spec.name: spec for spec in self.inputs}[name]
+
+    def output(self, name: str) -> TensorSpec:
+        """The output called `name`; KeyError where there is none."""
+        return {spec.name: spec for spec in self.outputs}[name]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeEmbedding:
+    """How diffusers' `Timesteps` turns a timestep into a sinusoid of `width` numbers."""
+
+    width: int
+    flip_sin_to_cos: bool
+    freq_shift: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that was decided at export."""
+
+    family: str  # sd1, sd2, ... for people; nothing branches on it
+    height: int  # of the picture, in pixels
+    width: int
+    latent_channels: int
+    vae_scale_factor: int  # pixels per latent, 8
+    batches: tuple[int, ...]  # batch sizes of unet_step, ascending
+    precision: str  # fp32, fp16 or bf16
+    guided: bool  # classifier-free guidance is inside unet_step
+    conditioning: tuple[str, ...]  # extra inputs of unet_step: (), (mask, masked_latents) or (depth,)
+    state_slots: int
+    time_embedding: TimeEmbedding
+    timestep_cond: int  # width of LCM's guidance embedding; 0 where there is none
+    max_length: int  # tokens, 77
+    programs: tuple[ProgramSpec, ...]
+    files: tuple[FileSpec, ...]  # tokenizer.json, scheduler.json, ... : everything that is no program
+    parity: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    source: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    versions: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    format_version: int = FORMAT_VERSION
+
+    def program(self, name: str, batch: int = 1) -> ProgramSpec | None:
+        """The program `name` for `batch` images, or None."""
+        found = [spec for spec in self.programs if (spec.name, spec.batch) == (name, batch)]
+        return found[0] if found else None
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(dataclasses.asdict(dataclasses.replace(self, parity=dict(self.parity),
+                          source=dict(self.source), versions=dict(self.versions))), indent=1) + "\n"
