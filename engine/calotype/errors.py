@@ -4,6 +4,7 @@ CalotypeError
 ├── BundleError      a bundle, or a file of it, is not what its manifest says
 ├── BackendError     a backend or its library is missing, or a program failed in it
 ├── RequestError     a request asks for something that is impossible or contradictory
+├── Cancelled        a request was stopped between two steps, as its caller wished
 └── CheckpointError  a checkpoint cannot be exported
     └── ParityError  a program misses its gate against eager diffusers
 """
@@ -28,6 +29,10 @@ class BackendError(CalotypeError):
 
 class RequestError(CalotypeError, ValueError):
     """A request asks for something that is impossible or contradictory."""
+
+
+class Cancelled(CalotypeError):
+    """A request was stopped between two steps, as its caller wished."""
 
 
 class CheckpointError(CalotypeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -86,6 +87,12 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     format_version: int = FORMAT_VERSION
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture's latents."""
+        scale = self.vae_scale_factor
+        return self.latent_channels, self.height // scale, self.width // scale
+
     def program(self, name: str, batch: int = 1) -> ProgramSpec | None:
         """The program `name` for `batch` images, or None."""
         found = [spec for spec in self.programs if (spec.name, spec.batch) == (name, batch)]
@@ -93,5 +100,55 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(dataclasses.asdict(dataclasses.replace(self, parity=dict(self.parity),
-                          source=dict(self.source), versions=dict(self.versions))), indent=1) + "\n"
+        plain = dataclasses.replace(
+            self, parity=dict(self.parity), source=dict(self.source), versions=dict(self.versions)
+        )
+        return json.dumps(dataclasses.asdict(plain), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Read the text of `manifest.json`; `where` names it in the BundleError of what does not fit."""
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BundleError(f"{where} is not JSON: {error}", "export the bundle again") from error
+        version = found.get("format_version") if isinstance(found, dict) else None
+        if version != FORMAT_VERSION:
+            hint = (
+                "upgrade calotype"
+                if isinstance(version, int) and version > FORMAT_VERSION
+                else "export again"
+            )
+            raise BundleError(f"{where}: format_version: expected {FORMAT_VERSION}, found {version!r}", hint)
+        return _read(cls, found, where)
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as JSON has it, as the annotated type `kind`."""
+    if dataclasses.is_dataclass(kind):
+        return _read_record(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple and isinstance(value, list):
+        item = typing.get_args(kind)[0]
+        return tuple(_read(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return MappingProxyType(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    expected = getattr(kind, "__name__", "list") if origin is None else origin.__name__
+    raise BundleError(f"{where}: expected {expected}, found {value!r}", "export the bundle again")
+
+
+def _read_record(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise BundleError(f"{where}: expected an object, found {value!r}", "export the bundle again")
+    hints = typing.get_type_hints(kind)
+    missing = [name for name in hints if name not in value]
+    unknown = [name for name in value if name not in hints]
+    if missing or unknown:
+        raise BundleError(
+            f"{where}: missing fields {missing}, unknown fields {unknown}", "export the bundle again"
+        )
+    return kind(**{name: _read(hints[name], value[name], f"{where}: {name}") for name in hints})

@@ -44,7 +44,9 @@ class Schedule:
     sigmas: Table  # (N,) noise level of each row as sigma = sqrt((1 - a) / a), for plots and tables
     read: Table  # (N, S)
     write: Table  # (N, S, S + 2): columns are the S slots, the prediction, the noise
-    draws: NDArray[np.bool_]  # (N,) rows that take a draw from the request's generator, even if its weight is 0
+    draws: NDArray[
+        np.bool_
+    ]  # (N,) rows that take a draw from the request's generator, even if its weight is 0
     steps: NDArray[np.int64]  # (N,) index of the step that the row belongs to (two rows a step in Heun, DPM2)
     init_noise_sigma: float  # from pure noise: latents = noise * init_noise_sigma
     add_noise: tuple[float, float]  # from an image, at row 0: latents = a * original + b * noise

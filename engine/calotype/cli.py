@@ -1,0 +1,261 @@
+"""The `calotype` command: data to stdout, progress and errors to stderr, exit status 0, 1 (failed) or 2 (usage)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calotype import __version__
+from calotype.errors import CalotypeError, RequestError
+
+Command = Callable[[argparse.Namespace], "tuple[Mapping[str, Any], str]"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        data, text = command(options)
+    except RequestError as error:
+        print(f"calotype: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (CalotypeError, OSError) as error:
+        print(f"calotype: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        print("calotype: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    print(json.dumps(data, indent=1) if options.json else text)  # noqa: T201
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="calotype", description="Draw with compiled Stable Diffusion bundles."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _generate_options(_command(commands, "generate", _generate, "draw pictures"))
+
+    inspect = _command(commands, "inspect", _inspect, "show a bundle, or how a picture was made")
+    inspect.add_argument("path", type=Path, metavar="BUNDLE|PICTURE.png")
+
+    tokens = _command(commands, "tokens", _tokens, "show how a prompt is cut into tokens")
+    tokens.add_argument("bundle", type=Path)
+    tokens.add_argument("prompt")
+
+    schedule = _command(commands, "schedule", _schedule, "show the table of numbers that a scheduler is")
+    schedule.add_argument("bundle", type=Path)
+    schedule.add_argument(
+        "--scheduler", metavar="NAME", help="a diffusers class or a short name (default: the bundle's)"
+    )
+    schedule.add_argument(
+        "--steps", type=int, default=50, metavar="N", help="inference steps (default: %(default)s)"
+    )
+    schedule.add_argument(
+        "--strength", type=float, default=1.0, help="below 1: start late (default: %(default)s)"
+    )
+    schedule.add_argument(
+        "--eta", type=float, default=0.0, help="DDIM's and TCD's noise (default: %(default)s)"
+    )
+    schedule.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw the noise levels (needs calotype[plot])"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, run: Command, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary.capitalize() + "."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _generate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("prompt")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.png", help="several: OUT-0.png, …"
+    )
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what to stay away from")
+    parser.add_argument("--image", type=Path, help="picture to start from, or to paint into")
+    parser.add_argument("--mask", type=Path, help="white where the picture is to be painted")
+    parser.add_argument("--mask-prompt", metavar="WORDS", help="the mask in words (bundles with a segmenter)")
+    parser.add_argument(
+        "--padding-mask-crop", type=int, metavar="PIXELS", help="paint only around the mask, enlarged"
+    )
+    parser.add_argument("--depth", type=Path, help="depth map, lighter is nearer (depth bundles)")
+    parser.add_argument(
+        "--strength", type=float, help="how much of the picture to draw anew, 0 to 1 (0.8; masks: 1)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=50, metavar="N", help="inference steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--guidance-scale", type=float, default=7.5, metavar="X", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--guidance-rescale", type=float, default=0.0, metavar="X", help="(default: %(default)s)"
+    )
+    parser.add_argument("--clip-skip", type=int, metavar="N", help="leave out the text encoder's last layers")
+    parser.add_argument(
+        "--eta", type=float, default=0.0, help="DDIM's and TCD's noise (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scheduler", metavar="NAME", help="a diffusers class or a short name, as dpmpp_2m_karras"
+    )
+    parser.add_argument("--seed", type=int, help="the same seed draws the same picture (default: a new one)")
+    parser.add_argument(
+        "--noise-source", choices=("cpu", "cuda"), default="cpu", help="whose torch generator to be"
+    )
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="pictures (default: %(default)s)")
+    parser.add_argument("--backend", default="auto", help="onnxruntime, openvino, … (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="(default: left to the backend)")
+
+
+def _generate(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
+    from calotype.images import load_image, save_png
+    from calotype.pipeline import Pipeline
+    from calotype.request import Request
+
+    if options.output.suffix.lower() != ".png":
+        raise RequestError(f"--output: expected a .png file, found {options.output.name}")
+    if not options.output.absolute().parent.is_dir():
+        raise RequestError(f"--output: the folder {options.output.parent} does not exist", "make it first")
+    depth = None if options.depth is None else np.asarray(load_image(options.depth).convert("L"), np.float32)
+    request = Request(
+        prompt=options.prompt, negative_prompt=options.negative_prompt, image=options.image,
+        mask_image=options.mask, mask_prompt=options.mask_prompt, padding_mask_crop=options.padding_mask_crop,
+        depth_map=depth, strength=options.strength, num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale, guidance_rescale=options.guidance_rescale,
+        clip_skip=options.clip_skip, eta=options.eta, scheduler=options.scheduler, seed=options.seed,
+        noise_source=options.noise_source, num_images_per_prompt=options.count,
+        progress=_progress_bar if sys.stderr.isatty() else None,
+    )  # fmt: skip
+    pipeline = Pipeline.load(options.bundle, options.backend, device=options.device, threads=options.threads)
+    result = pipeline(request)
+    if request.progress is not None:
+        sys.stderr.write("\r\033[K")
+    paths = _numbered(options.output, len(result.images))
+    for path, picture in zip(paths, result.images, strict=True):
+        save_png(picture, path, result.parameters)
+    for text in filter(None, result.truncated):
+        print(f"calotype: warning: the prompt was cut; this fell off: {text}", file=sys.stderr)  # noqa: T201
+    data = {
+        "images": [str(path) for path in paths],
+        "seeds": list(result.seeds),
+        "backend": result.backend,
+        "evaluations": result.evaluations,
+        "timings": dict(result.timings),
+        "truncated": list(result.truncated),
+        "nsfw_content_detected": result.nsfw_content_detected,
+    }
+    return data, "\n".join(data["images"])
+
+
+def _numbered(output: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{index}{output.suffix}") for index in range(count)]
+
+
+def _progress_bar(done: int, rows: int) -> None:
+    filled = 30 * done // rows
+    sys.stderr.write(f"\rdrawing [{'#' * filled}{' ' * (30 - filled)}] {done}/{rows}")
+    sys.stderr.flush()
+
+
+def _inspect(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
+    from calotype.bundle import Bundle
+    from calotype.images import read_parameters
+
+    if options.path.is_file():
+        parameters = read_parameters(options.path)
+        return parameters, "\n".join(f"{name}: {value}" for name, value in parameters.items())
+    bundle = Bundle.open(options.path)
+    data = json.loads(bundle.manifest.to_json())
+    lines = [
+        f"{options.path.name}: {bundle.manifest.family}, {bundle.manifest.width}x{bundle.manifest.height}, "
+        f"{bundle.manifest.precision}, {'guided' if bundle.manifest.guided else 'unguided'}, "
+        f"conditioning: {', '.join(bundle.manifest.conditioning) or 'none'}",
+        f"scheduler: {bundle.json('scheduler.json').get('_class_name')}",
+        f"digest: {bundle.digest}",
+        "",
+    ]
+    lines += [_program_line(program) for program in bundle.manifest.programs]
+    if bundle.manifest.parity:
+        lines += ["", "parity with eager diffusers:", json.dumps(dict(bundle.manifest.parity), indent=1)]
+    return data, "\n".join(lines)
+
+
+def _program_line(program: Any) -> str:
+    size = sum(file.size for file in program.files)
+    inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in program.inputs)
+    outputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in program.outputs)
+    return f"{program.name} batch {program.batch}, {program.precision}, {size / 2**20:.1f} MiB: {inputs} -> {outputs}"
+
+
+def _tokens(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
+    from calotype.bundle import Bundle
+    from calotype.tokenizer import Tokenizer
+
+    root = Bundle.open(options.bundle).root
+    tokenizer = Tokenizer.load(root / "tokenizer.json", root / "tokenizer_config.json")
+    tokens = tokenizer.encode(options.prompt)
+    pieces = tokenizer.pieces(options.prompt)
+    data = {
+        "ids": tokens.ids.tolist(),
+        "pieces": [{"piece": piece, "id": index} for piece, index in pieces],
+        "count": tokens.count,
+        "truncated": tokens.truncated,
+    }
+    lines = [f"{index:6d}  {piece}" for piece, index in pieces]
+    lines.append(f"{tokens.count} tokens of at most {len(tokens.ids) - 2}")
+    if tokens.truncated:
+        lines.append(f"cut: {tokens.truncated}")
+    return data, "\n".join(lines)
+
+
+def _schedule(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
+    from calotype.bundle import Bundle
+    from calotype.plot import plot_schedule, table
+
+    bundle = Bundle.open(options.bundle)
+    schedule = _planned(bundle, options)
+    if options.plot is not None:
+        plot_schedule(schedule, options.plot)
+    data = {
+        "scheduler": schedule.name,
+        "init_noise_sigma": schedule.init_noise_sigma,
+        "add_noise": list(schedule.add_noise),
+        **{
+            name: getattr(schedule, name).tolist()
+            for name in ("timesteps", "sigmas", "read", "write", "draws", "steps", "blend")
+        },
+    }
+    return data, table(schedule)
+
+
+def _planned(bundle: Any, options: argparse.Namespace) -> Any:
+    from calotype.planning import plan
+    from calotype.request import Request
+
+    request = Request(
+        prompt="",
+        image="",
+        num_inference_steps=options.steps,
+        scheduler=options.scheduler,
+        strength=options.strength,
+        eta=options.eta,
+    )
+    return plan(request, bundle.json("scheduler.json"), bundle.manifest.state_slots)

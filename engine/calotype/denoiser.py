@@ -1,0 +1,169 @@
+"""The loop: a schedule's rows, one after the other, through the `unet_step` programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calotype.backends import Program
+from calotype.errors import BackendError, RequestError
+from calotype.features import guidance_features, time_features
+from calotype.manifest import Manifest
+from calotype.schedule import Schedule
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What stays the same from the first row to the last, a row a picture.
+
+    `embeddings` and `negative` are (n, T, D), `negative` None where nothing is guided. `guidance_scale` mixes
+    the two predictions (Ho and Salimans 2022), `guidance_rescale` follows Lin et al. 2023, section 3.4.
+    `extras` are further inputs of the step by name, each (n, ...); what is left out is zeros.
+    """
+
+    embeddings: Array
+    negative: Array | None
+    guidance_scale: float
+    guidance_rescale: float
+    extras: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Latents (n, C, H, W) to take through a schedule; `draws` holds the noise of the rows that take some."""
+
+    schedule: Schedule
+    latents: Array
+    conditions: Conditions
+    draws: Mapping[int, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """`before(row)` may raise to stop; `after(row, latents)` may return other latents, None where nobody looks."""
+
+    before: Callable[[int], None]
+    after: Callable[[int, Array], Array | None] | None = None
+
+
+class Denoiser:
+    """The step programs of a bundle, one a batch size, with their state carried in the backend."""
+
+    def __init__(self, manifest: Manifest, programs: Mapping[int, Program]) -> None:
+        self._manifest = manifest
+        self._programs = programs
+        for program in programs.values():
+            program.carry("next_state", "state")
+
+    def run(self, job: Job, hooks: Hooks) -> Array:
+        """Final latents (n, C, H, W). BackendError when they are not finite."""
+        done: list[Array] = []
+        for pictures, batch in self._chunks(len(job.latents)):
+            program = self._programs[batch]
+            self._prepare(program, self.state(job.latents[pictures]), job.conditions, pictures)
+            count = len(job.latents[pictures])
+            for row in range(len(job.schedule)):
+                hooks.before(row)
+                noise = job.draws.get(row)
+                program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
+                if hooks.after is not None:
+                    _replace_latents(program, hooks.after(row, _latents(program, count)))
+            done.append(_latents(program, count))
+        final = np.concatenate(done)
+        if not np.isfinite(final).all():
+            raise BackendError(
+                "unet_step: the latents hold NaN or infinity",
+                "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
+            )
+        return final
+
+    def state(self, latents: Array) -> Array:
+        """The state (n, S, C, H, W) that a schedule begins with: `latents` in slot 0, the other slots empty."""
+        state = np.zeros((len(latents), self._manifest.state_slots, *latents.shape[1:]), np.float32)
+        state[:, 0] = latents
+        return state
+
+    def step(self, job: Job, row: int, state: Array) -> Array:
+        """One row of the job's schedule on a host copy of the state (n, S, C, H, W): the state after it."""
+        done: list[Array] = []
+        for pictures, batch in self._chunks(len(state)):
+            program = self._programs[batch]
+            self._prepare(program, state[pictures], job.conditions, pictures)
+            noise = job.draws.get(row)
+            program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
+            done.extend(program.get("state", index) for index in range(len(state[pictures])))
+        return np.stack(done)
+
+    def _chunks(self, count: int) -> Iterator[tuple[slice, int]]:
+        """Pictures and a batch size, until all are covered: the largest batch that is filled, or else the smallest."""
+        start = 0
+        while start < count:
+            filled = [batch for batch in self._programs if batch <= count - start]
+            batch = max(filled, default=min(self._programs))
+            yield slice(start, start + batch), batch
+            start += batch
+
+    def _prepare(self, program: Program, state: Array, conditions: Conditions, pictures: slice) -> None:
+        """Bind everything but the numbers of a row. Rows past the pictures are padding and hold zeros."""
+        rows = {name: value[pictures] for name, value in conditions.extras.items()}
+        rows |= {"state": state, "embeddings": conditions.embeddings[pictures]}
+        if self._manifest.guided:
+            rows["guidance"] = np.full(len(state), conditions.guidance_scale)
+            rows["guidance_rescale"] = np.full(len(state), conditions.guidance_rescale)
+        if self._manifest.timestep_cond:
+            row = guidance_features(conditions.guidance_scale, self._manifest.timestep_cond)
+            rows["timestep_cond"] = np.repeat(row[None], len(state), axis=0)
+        names = [spec.name for spec in program.spec.inputs]
+        unknown = [name for name in rows if name not in names]
+        if unknown:
+            raise RequestError(
+                f"unet_step of this bundle takes no `{unknown[0]}`; it takes {', '.join(names)}"
+            )
+        constants = {
+            spec.name: _padded(rows.get(spec.name), (program.spec.batch, *spec.shape[1:]))
+            for spec in program.spec.inputs
+        }
+        if self._manifest.guided:
+            negative = conditions.embeddings if conditions.negative is None else conditions.negative
+            below = _padded(negative[pictures], constants["embeddings"].shape)
+            constants["embeddings"] = np.concatenate([below, constants["embeddings"]])  # (2B, T, D)
+        program.bind(constants)
+
+    def _row(self, program: Program, schedule: Schedule, row: int, noise: Array | None) -> dict[str, Array]:
+        """The inputs that change with every row: a few numbers, and noise where some is drawn."""
+        features = time_features(float(schedule.timesteps[row]), self._manifest.time_embedding)
+        rows = {"read": schedule.read[row], "write": schedule.write[row], "time_features": features}
+        if not self._manifest.conditioning:
+            rows["blend"] = schedule.blend[row]
+        batch = program.spec.batch
+        inputs = {
+            name: np.repeat(value[None].astype(np.float32), batch, axis=0) for name, value in rows.items()
+        }
+        if noise is not None:
+            inputs["noise"] = _padded(noise, program.spec.input("noise").shape)
+        return inputs
+
+
+def _padded(rows: Array | None, shape: tuple[int, ...]) -> Array:
+    """`rows` as contiguous float32, with zero rows behind them to fill `shape`."""
+    padded = np.zeros(shape, np.float32)
+    if rows is not None:
+        padded[: len(rows)] = rows
+    return padded
+
+
+def _latents(program: Program, count: int) -> Array:
+    return np.stack([program.get("state", index)[0] for index in range(count)])
+
+
+def _replace_latents(program: Program, latents: Array | None) -> None:
+    for index, replaced in enumerate(() if latents is None else latents):
+        state = program.get("state", index)
+        state[0] = replaced
+        program.put("state", index, state)

@@ -1,0 +1,96 @@
+"""From an opened bundle to loaded programs and what is built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calotype import backends
+from calotype.backends import BackendOptions
+from calotype.bundle import Bundle
+from calotype.conditioning import Senses
+from calotype.denoiser import Denoiser
+from calotype.errors import BackendError
+from calotype.processors import ImageProcessor
+from calotype.result import TimedProgram
+from calotype.text import TextEncoder
+from calotype.tokenizer import Tokenizer
+from calotype.vision import DepthEstimator, SafetyChecker, Segmenter, Vae
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bundle's programs on one backend, and the parts that use them."""
+
+    backend: str
+    programs: tuple[TimedProgram, ...]
+    text: TextEncoder
+    denoiser: Denoiser
+    senses: Senses
+    safety_checker: SafetyChecker | None
+
+
+def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: BackendOptions) -> Loaded:
+    """Load every program of the bundle; of the step, the batch sizes in `batches` (None: all)."""
+    name = backends.choose(backend, bundle.manifest.precision)
+    programs: list[TimedProgram] = []
+
+    def program(kind: str, batch: int = 1) -> TimedProgram:
+        spec = bundle.program(kind, batch)
+        programs.append(TimedProgram(backends.load(name, bundle.root, spec, options)))
+        return programs[-1]
+
+    text = TextEncoder(_tokenizer(bundle, "tokenizer"), program("text_encoder"))
+    sizes = _chosen(batches, bundle.manifest.batches)
+    denoiser = Denoiser(bundle.manifest, {size: program("unet_step", size) for size in sizes})
+    vae = Vae(program("vae_encoder"), program("vae_decoder"))
+    senses = Senses(vae, _depth_estimator(bundle, program), _segmenter(bundle, program))
+    return Loaded(name, tuple(programs), text, denoiser, senses, _safety_checker(bundle, program))
+
+
+Loader = Callable[[str], TimedProgram]
+
+
+def _chosen(batches: Sequence[int] | None, present: tuple[int, ...]) -> tuple[int, ...]:
+    if batches is None:
+        return present
+    missing = [size for size in batches if size not in present]
+    if missing or not batches:
+        raise BackendError(
+            f"`batches`: this bundle has step programs for {list(present)}, found {list(batches)}",
+            "export with `--batch` for other sizes",
+        )
+    return tuple(sorted(batches))
+
+
+def _tokenizer(bundle: Bundle, name: str) -> Tokenizer:
+    return Tokenizer.load(bundle.root / f"{name}.json", bundle.root / f"{name}_config.json")
+
+
+def _processor(bundle: Bundle, name: str) -> ImageProcessor:
+    return ImageProcessor.load(bundle.root / f"{name}.json")
+
+
+def _depth_estimator(bundle: Bundle, program: Loader) -> DepthEstimator | None:
+    name = "depth_estimator"
+    return DepthEstimator(_processor(bundle, name), program(name)) if bundle.has(name) else None
+
+
+def _segmenter(bundle: Bundle, program: Loader) -> Segmenter | None:
+    name = "segmenter"
+    if not bundle.has(name):
+        return None
+    return Segmenter(_processor(bundle, name), _tokenizer(bundle, "segmenter_tokenizer"), program(name))
+
+
+def _safety_checker(bundle: Bundle, program: Loader) -> SafetyChecker | None:
+    name = "safety_checker"
+    if not bundle.has(name):
+        return None
+    settings = bundle.json(f"{name}.json")
+    special, concept = (
+        np.asarray(settings[f"{kind}_thresholds"], np.float32) for kind in ("special", "concept")
+    )
+    return SafetyChecker(_processor(bundle, name), (special, concept), program(name))

@@ -1,0 +1,38 @@
+"""How a picture was made, as plain values: what goes into its metadata and into `Result.parameters`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calotype.bundle import Bundle
+from calotype.request import Request
+from calotype.schedule import Schedule
+
+_PLAIN = (
+    "prompt", "negative_prompt", "mask_prompt", "padding_mask_crop", "num_inference_steps", "guidance_scale",
+    "guidance_rescale", "num_images_per_prompt", "eta", "clip_skip", "scheduler", "noise_source",
+)  # fmt: skip
+
+
+def describe(
+    request: Request, bundle: Bundle, schedule: Schedule, seeds: tuple[int, ...], backend: str
+) -> dict[str, Any]:
+    """The request's plain arguments with what was filled in, the bundle's digest and the backend.
+
+    Pictures and arrays are named as given, not kept.
+    """
+    described: dict[str, Any] = {}
+    for name in _PLAIN:
+        value = getattr(request, name)
+        if value is not None:
+            described[name] = list(value) if isinstance(value, (list, tuple)) else value
+    for name in ("image", "mask_image", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds"):
+        if getattr(request, name) is not None:
+            described[name] = "given"
+    if request.image is not None:
+        described["strength"] = request.noise_share
+    described["timesteps"] = [float(timestep) for timestep in schedule.timesteps]
+    described["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
+    described["scheduler"] = request.scheduler or schedule.name
+    described["width"], described["height"] = bundle.manifest.width, bundle.manifest.height
+    return described | {"bundle": bundle.digest, "backend": backend}

@@ -1,0 +1,300 @@
+"""The one pipeline: prompt -> tokens -> embeddings -> latents -> picture, whichever way of drawing it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calotype import conditioning, images
+from calotype.backends import Array, BackendOptions
+from calotype.bundle import Bundle
+from calotype.conditioning import Start
+from calotype.denoiser import Conditions, Hooks, Job
+from calotype.draws import Draws
+from calotype.errors import Cancelled, RequestError
+from calotype.loading import Loaded, load
+from calotype.manifest import Manifest
+from calotype.noise import Generator
+from calotype.parameters import describe
+from calotype.planning import plan
+from calotype.request import Request
+from calotype.result import Result, seconds, timings
+from calotype.schedule import Schedule
+from calotype.tokenizer import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The UNet's cross-attention inputs: `prompt` and `negative`, each (n, T, D); `negative` None unguided."""
+
+    prompt: Array
+    negative: Array | None
+
+
+class Pipeline:
+    """A bundle, loaded on one backend. Overlapping calls from several threads queue; pipelines are independent."""
+
+    def __init__(self, bundle: Bundle, loaded: Loaded) -> None:
+        self.bundle = bundle
+        self._loaded = loaded
+        self._lock = threading.RLock()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | Bundle,
+        backend: str = "auto",
+        *,
+        batches: Sequence[int] | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> Pipeline:
+        """Open `bundle`, check its files and load its programs.
+
+        `batches` chooses among the bundle's step programs (None: all of them, and each takes memory);
+        `threads` None leaves their number to the backend. BundleError, BackendError.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        return cls(opened, load(opened, backend, batches, BackendOptions(device, threads)))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs the programs."""
+        return self._loaded.backend
+
+    def __call__(self, prompt: str | Sequence[str] | Request | None = None, **arguments: Any) -> Result:
+        """Draw. `arguments` are the fields of `Request`, with diffusers' names and defaults.
+
+        RequestError says what the request contradicts; Cancelled comes from its `cancel` event; BackendError
+        where the programs give NaN or black.
+        """
+        if isinstance(prompt, Request):
+            request = prompt
+        else:
+            request = Request.build(arguments if prompt is None else {"prompt": prompt, **arguments})
+        with self._lock:
+            return self._draw(request)
+
+    def tokenize(self, prompt: str | Sequence[str]) -> list[Tokens]:
+        """The token ids of each prompt, and what fell off past the model's length."""
+        return self._loaded.text.tokenize(_listed(prompt))
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        num_images_per_prompt: int = 1,
+        clip_skip: int | None = None,
+    ) -> Embeddings:
+        """Embeddings of the prompts, each repeated `num_images_per_prompt` times in a row."""
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            num_images_per_prompt=num_images_per_prompt,
+            clip_skip=clip_skip,
+        )
+        with self._lock:
+            return self._embeddings(request)
+
+    def encode_image(self, image: Any, generator: Generator | None = None) -> Array:
+        """Latents (n, C, H, W) of pictures: a sample of the VAE's posterior, or its mean without a generator."""
+        pixels = images.to_model(image, self.manifest.height, self.manifest.width)
+        with self._lock:
+            moments = self._loaded.senses.vae.encode(pixels)
+        return moments.mean if generator is None else moments.sample(generator.normal(moments.mean.shape))
+
+    def decode_latents(self, latents: Array) -> Array:
+        """Pictures (n, height, width, 3) in [0, 1] from latents (n, C, H, W)."""
+        with self._lock:
+            return self._loaded.senses.vae.decode(latents)
+
+    def estimate_depth(self, image: Any) -> Array:
+        """Depth (n, h, w) as the bundle's estimator predicts it: what `depth_map` takes."""
+        estimator = self._loaded.senses.depth_estimator
+        if estimator is None:
+            raise RequestError(f"{self.bundle.root.name} has no depth_estimator", "export a depth checkpoint")
+        with self._lock:
+            return estimator(images.load_images(image))
+
+    def schedule(
+        self,
+        num_inference_steps: int = 50,
+        *,
+        scheduler: str | None = None,
+        strength: float = 1.0,
+        eta: float = 0.0,
+    ) -> Schedule:
+        """The table that a call with these arguments goes through; `strength` below 1 starts it late."""
+        request = Request(
+            prompt="",
+            num_inference_steps=num_inference_steps,
+            scheduler=scheduler,
+            eta=eta,
+            image="",
+            strength=strength,
+        )
+        return self._schedule(request)
+
+    def step(
+        self,
+        schedule: Schedule,
+        row: int,
+        state: Array,
+        embeddings: Embeddings,
+        *,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        noise: Array | None = None,
+        extras: Mapping[str, Array] | None = None,
+    ) -> Array:
+        """One row of the schedule: one UNet evaluation, guidance and solver update.
+
+        `state` (n, S, C, H, W) comes from `initial_state` or the step before, latents in slot 0. `noise` (n, C, H, W)
+        is needed where `schedule.draws[row]`. `extras` are further inputs by name (`depth`, `mask`, …), zeros
+        where left out. Returns the state after it.
+        """
+        conditions = Conditions(
+            embeddings.prompt, embeddings.negative, guidance_scale, guidance_rescale, extras or {}
+        )
+        draws = {} if noise is None else {row: noise}
+        with self._lock:
+            return self._loaded.denoiser.step(Job(schedule, state[:, 0], conditions, draws), row, state)
+
+    def initial_state(self, latents: Array) -> Array:
+        """The state (n, S, C, H, W) that a hand-written loop of `step` begins with."""
+        return self._loaded.denoiser.state(latents)
+
+    def close(self) -> None:
+        """Release the programs."""
+        with self._lock:
+            for program in self._loaded.programs:
+                program.close()
+
+    def _draw(self, request: Request) -> Result:
+        begun, before = time.perf_counter(), seconds(self._loaded.programs)
+        conditioning.check(request, self.manifest)
+        schedule = self._schedule(request)
+        draws = Draws(request.seed, request.noise_source)
+        embeddings = self._embeddings(request)
+        start = conditioning.begin(request, self.manifest, self._loaded.senses, schedule, draws)
+        latents = self._denoise(request, schedule, embeddings, start, draws)
+        pictures, flags = self._pictures(request, latents, start)
+        total = time.perf_counter() - begun
+        return Result(
+            images=pictures,
+            seeds=draws.seeds,
+            timings=timings(self._loaded.programs, before, total),
+            truncated=tuple(tokens.truncated for tokens in self.tokenize(request.prompt or ())),
+            nsfw_content_detected=flags,
+            backend=self.backend,
+            evaluations=len(schedule),
+            parameters=describe(request, self.bundle, schedule, draws.seeds, self.backend),
+        )
+
+    def _schedule(self, request: Request) -> Schedule:
+        return plan(request, self.bundle.json("scheduler.json"), self.manifest.state_slots)
+
+    def _embeddings(self, request: Request) -> Embeddings:
+        text, repeats = self._loaded.text, request.num_images_per_prompt
+        if request.prompt_embeds is not None:
+            prompt = np.asarray(request.prompt_embeds, np.float32)
+        else:
+            prompt = text.encode(_listed(request.prompt or ""), request.clip_skip)
+        negative = None
+        if self.manifest.guided and request.guidance_scale > 1:
+            if request.negative_prompt_embeds is not None:
+                negative = np.asarray(request.negative_prompt_embeds, np.float32)
+            else:  # without clip_skip, as in diffusers' encode_prompt
+                unwanted = _listed(request.negative_prompt or "")
+                negative = text.encode(unwanted * (len(prompt) // len(unwanted)))
+            if negative.shape != prompt.shape:
+                raise RequestError(
+                    f"`negative_prompt_embeds`: expected the shape of the prompt's, {prompt.shape}, found {negative.shape}"
+                )
+            negative = np.repeat(negative, repeats, axis=0)
+        self._check_embeddings(prompt)
+        return Embeddings(np.repeat(prompt, repeats, axis=0), negative)
+
+    def _check_embeddings(self, prompt: Array) -> None:
+        program = next(spec for spec in self.manifest.programs if spec.name == "unet_step")
+        expected = program.input("embeddings").shape[1:]
+        if prompt.ndim != 3 or prompt.shape[1:] != expected or not np.isfinite(prompt).all():
+            raise RequestError(
+                f"`prompt_embeds`: expected finite numbers (n, *{expected}), found shape {prompt.shape}"
+            )
+
+    def _denoise(
+        self, request: Request, schedule: Schedule, embeddings: Embeddings, start: Start, draws: Draws
+    ) -> Array:
+        rows = [int(row) for row in np.flatnonzero(schedule.draws)]
+        noise = {row: draws.normal(start.latents.shape) for row in rows}
+        scale, rescale = request.guidance_scale, request.guidance_rescale
+        conditions = Conditions(embeddings.prompt, embeddings.negative, scale, rescale, start.extras)
+        return self._loaded.denoiser.run(
+            Job(schedule, start.latents, conditions, noise), self._hooks(request, schedule)
+        )
+
+    def _hooks(self, request: Request, schedule: Schedule) -> Hooks:
+        callback, cancel, progress = request.callback_on_step_end, request.cancel, request.progress
+
+        def before(row: int) -> None:
+            if progress is not None:
+                progress(row, len(schedule))
+            if cancel is not None and cancel.is_set():
+                raise Cancelled(f"the request was cancelled before row {row} of {len(schedule)}")
+
+        def after(row: int, latents: Array) -> Array | None:
+            replaced = (
+                callback(self, row, float(schedule.timesteps[row]), {"latents": latents})
+                if callback
+                else None
+            )
+            return _replaced(replaced, latents)
+
+        return Hooks(before, after if callback else None)
+
+    def _pictures(self, request: Request, latents: Array, start: Start) -> tuple[Any, list[bool] | None]:
+        if request.output_type == "latent":
+            return latents, None
+        pictures = self._loaded.senses.vae.decode(latents)
+        flags = None
+        if self._loaded.safety_checker is not None:
+            flags = self._loaded.safety_checker(pictures)
+            pictures[np.asarray(flags)] = 0.0
+        if request.output_type == "np":
+            return pictures, flags
+        drawn = images.to_pil(pictures)
+        if start.mask is not None and start.crop is not None:
+            original = images.load_image(request.image)
+            drawn = [images.apply_overlay(start.mask, original, picture, start.crop) for picture in drawn]
+        return drawn, flags
+
+
+def _listed(prompt: str | Sequence[str]) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else list(prompt)
+
+
+def _replaced(found: Mapping[str, Array] | None, latents: Array) -> Array | None:
+    """What a callback returned in place of `latents`; None where it left them alone."""
+    if not found or found.get("latents") is latents:
+        return None
+    unknown = [name for name in found if name != "latents"]
+    replaced = np.asarray(found.get("latents", latents), np.float32)
+    if unknown or replaced.shape != latents.shape:
+        raise RequestError(
+            f"`callback_on_step_end`: expected {{'latents': array of {latents.shape}}}, found {sorted(found)} "
+            f"with latents of {replaced.shape}"
+        )
+    return replaced

@@ -1,0 +1,39 @@
+"""A schedule for people: its table as text, its noise levels as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from calotype.errors import BackendError
+from calotype.schedule import Schedule
+
+
+def table(schedule: Schedule) -> str:
+    """The schedule as lines of text: timestep, sigma, and the weights that a row reads and writes latents with."""
+    lines = [
+        f"{schedule.name}: {len(schedule)} UNet evaluations, starting from noise times {schedule.init_noise_sigma:.6g}",
+        "row  step   timestep        sigma  read | write latents: slots, prediction, noise",
+    ]
+    for row, (timestep, sigma) in enumerate(zip(schedule.timesteps, schedule.sigmas, strict=True)):
+        read = " ".join(f"{weight:.5g}" for weight in schedule.read[row])
+        write = " ".join(f"{weight:.5g}" for weight in schedule.write[row, 0])
+        lines.append(f"{row:3d} {schedule.steps[row]:5d} {timestep:10.3f} {sigma:12.5f}  {read} | {write}")
+    return "\n".join(lines)
+
+
+def plot_schedule(schedule: Schedule, path: Path) -> None:
+    """Draw the noise level of each row into the picture `path`. BackendError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BackendError("a plot needs matplotlib", "pip install 'calotype[plot]'") from error
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(np.arange(len(schedule)), schedule.sigmas, marker="o", markersize=3)
+    axes.set_yscale("log")
+    axes.set_xlabel("UNet evaluation")
+    axes.set_ylabel("noise level sigma")
+    axes.set_title(f"{schedule.name}, {len(schedule)} evaluations")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,86 @@
+"""What a call of the pipeline gives back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from calotype.backends import Array, Program
+from calotype.manifest import ProgramSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Pictures, and how they came about.
+
+    `images` is a list of PIL images, or an array (n, height, width, 3) in [0, 1] for `np`, or (n, C, H, W) for
+    `latent`. `seeds` holds one seed a generator: one for the whole request, or one a picture where a list was
+    given. `timings` are seconds by program, `runtime` (everything outside the programs) and `total`.
+    `truncated` has, for each prompt, the text that fell off past the model's 77 tokens. `nsfw_content_detected`
+    is None without a safety checker. `evaluations` counts rows of the schedule: UNet calls a picture.
+    """
+
+    images: Any
+    seeds: tuple[int, ...]
+    timings: Mapping[str, float]
+    truncated: tuple[str, ...]
+    nsfw_content_detected: list[bool] | None
+    backend: str
+    evaluations: int
+    parameters: Mapping[str, Any]
+
+
+class TimedProgram:
+    """A program that adds up the seconds spent in its `run`."""
+
+    def __init__(self, program: Program) -> None:
+        self.spec: ProgramSpec = program.spec
+        self.seconds = 0.0
+        self._program = program
+
+    def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """See `Program.bind`."""
+        self._program.bind(inputs)
+
+    def carry(self, output: str, into: str) -> None:
+        """See `Program.carry`."""
+        self._program.carry(output, into)
+
+    def put(self, name: str, row: int, value: np.ndarray) -> None:
+        """See `Program.put`."""
+        self._program.put(name, row, value)
+
+    def get(self, name: str, row: int) -> Array:
+        """See `Program.get`."""
+        return self._program.get(name, row)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
+        """See `Program.run`."""
+        self._program.bind(inputs)
+        begun = time.perf_counter()
+        outputs = self._program.run({})
+        self.seconds += time.perf_counter() - begun
+        return outputs
+
+    def close(self) -> None:
+        """See `Program.close`."""
+        self._program.close()
+
+
+def timings(programs: Sequence[TimedProgram], before: Mapping[str, float], total: float) -> dict[str, float]:
+    """Seconds by program since `before`, what was spent outside of them, and `total`."""
+    found = seconds(programs)
+    spent = {name: found[name] - before[name] for name in found if found[name] > before[name]}
+    return spent | {"runtime": total - sum(spent.values()), "total": total}
+
+
+def seconds(programs: Sequence[TimedProgram]) -> dict[str, float]:
+    """Seconds spent in each program so far; the step programs of all batch sizes count as one."""
+    found: dict[str, float] = {}
+    for program in programs:
+        found[program.spec.name] = found.get(program.spec.name, 0.0) + program.seconds
+    return found

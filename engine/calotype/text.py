@@ -1,0 +1,47 @@
+"""From prompts to embeddings: the tokenizer and the `text_encoder` program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calotype.backends import Program
+from calotype.errors import RequestError
+from calotype.tokenizer import Tokenizer, Tokens
+
+Array = NDArray[Any]
+
+
+class TextEncoder:
+    """Prompts in, the UNet's cross-attention embeddings out."""
+
+    def __init__(self, tokenizer: Tokenizer, program: Program) -> None:
+        self._tokenizer = tokenizer
+        self._program = program
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """The token ids of each text, padded and cut to the model's length."""
+        return [self._tokenizer.encode(text) for text in texts]
+
+    def encode(self, texts: Sequence[str], clip_skip: int | None = None) -> Array:
+        """Embeddings (len(texts), T, D); equal texts are encoded once.
+
+        `clip_skip` n takes the hidden state n layers before the last, after the final layer norm
+        (diffusers' `encode_prompt`). RequestError when there are not so many layers.
+        """
+        layers = self._program.spec.output("hidden_states").shape[1]
+        skipped = clip_skip or 0
+        if skipped >= layers:
+            raise RequestError(
+                f"`clip_skip`: expected at most {layers - 1}, the layers of this text encoder, found {clip_skip}"
+            )
+        encoded: dict[str, Array] = {}
+        for text in texts:
+            if text not in encoded:
+                ids = self._tokenizer.encode(text).ids[None]  # (1, T)
+                hidden = self._program.run({"input_ids": ids})["hidden_states"]  # (1, L + 1, T, D)
+                encoded[text] = hidden[0, layers - 1 - skipped].copy()
+        return np.stack([encoded[text] for text in texts])
