@@ -1,0 +1,101 @@
+"""Which files hold a component's weights, and whether they are whole: a folder in, checked safetensors files out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from calotype.errors import CheckpointError
+
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+PICKLE_HINT = (
+    "a pickle runs code when it is opened, so only safetensors are read: take the checkpoint's safetensors files, "
+    "or convert it yourself where you trust it (diffusers: `save_pretrained(folder, safe_serialization=True)`)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """The safetensors files of one component, and the variant (`fp16` or None) that their names carry."""
+
+    paths: tuple[Path, ...]
+    variant: str | None
+
+
+def wanted(names: Iterable[str], weights: str) -> tuple[str, ...]:
+    """Of a component folder's file names those to download: the plain weights, else the fp16 ones."""
+    present = sorted(names)
+    stem = weights.removesuffix(".safetensors")
+    for mark in ("", ".fp16"):
+        shards = [name for name in present if name.startswith(f"{stem}{mark}-") and name.endswith(".safetensors")]
+        if f"{stem}{mark}.safetensors" in present:
+            return (f"{stem}{mark}.safetensors",)
+        if shards:
+            return tuple(shards)
+    return ()
+
+
+def find(folder: Path, weights: str) -> WeightFiles:
+    """The weights in `folder`, usually called `weights`: whole or in shards, plain or else fp16.
+
+    Raises CheckpointError where there are none, where a shard is missing, and where a file is cut off.
+    """
+    stem = weights.removesuffix(".safetensors")
+    for variant, mark in ((None, ""), ("fp16", ".fp16")):
+        single, index = folder / f"{stem}{mark}.safetensors", folder / f"{weights}.index{mark}.json"
+        if single.is_file():
+            return _checked((single,), variant)
+        if index.is_file():
+            return _checked(_shards(index), variant)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES) if folder.is_dir() else []
+    if pickles:
+        raise CheckpointError(f"{folder.name} has its weights in a pickle only: {', '.join(pickles)}", PICKLE_HINT)
+    raise CheckpointError(f"{folder.name}/{weights} is missing", "is this a complete download of the checkpoint?")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(path: Path) -> None:
+    """Compare a safetensors file's size with what its head says. CheckpointError where they differ."""
+    size = path.stat().st_size
+    name = f"{path.parent.name}/{path.name}"
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{name} is no whole safetensors file: {size} bytes do not hold its header",
+                                  "download it again; a Git LFS pointer looks like this too")  # fmt: skip
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{name} is no safetensors file: its header cannot be read") from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise CheckpointError(f"{name} is cut off: expected {expected} bytes, found {size}", "download it again")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    where = f"{index.parent.name}/{index.name}"
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{where} is no index of weight files") from error
+    for name in names:
+        if PurePosixPath(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{where} names {name!r}, which is no safetensors file beside it")
+    return tuple(index.parent / name for name in names)
+
+
+def _checked(paths: Sequence[Path], variant: str | None) -> WeightFiles:
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"{path.parent.name}/{path.name} is missing", "download the checkpoint again")
+        check(path)
+    return WeightFiles(tuple(paths), variant)
