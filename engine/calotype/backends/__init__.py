@@ -1,30 +1,67 @@
 """The one seam between the runtime and the libraries that execute programs.
 
-A backend is a module of this package with a `load` function and a `REQUIREMENT` constant (what to install).
+A backend is a module of this package, named after the library it drives, with a `load` function (`Backend`).
 It is found by its file name, imported when it is asked for, and never replaced by another one.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec
 
 Array = NDArray[Any]
 
+# What `auto` tries, by device and precision, first to last. ONNX Runtime has no bf16 convolution on CPUs.
+ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("cpu", "fp32"): ("openvino", "onnxruntime"),
+    ("cpu", "fp16"): ("openvino", "onnxruntime"),
+    ("cpu", "bf16"): ("openvino",),
+    ("cuda", "fp32"): ("onnxruntime",),
+    ("cuda", "fp16"): ("onnxruntime",),
+    ("cuda", "bf16"): ("onnxruntime",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """How to load programs. `device` is `cpu`, `cuda` or `cuda:1`; `threads` None leaves it to the library."""
+    """How to load programs. `device` is `cpu`, `cuda` or `cuda:1`; `threads` None leaves it to the library.
+
+    BackendError for any other device, and for fewer than one thread.
+    """
 
     device: str = "cpu"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise BackendError(f"device: expected cpu, cuda or cuda:<number>, found {self.device!r}")
+        if self.threads is not None and self.threads < 1:
+            raise BackendError(
+                f"threads: expected at least 1, found {self.threads}", "None leaves it to the library"
+            )
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.device.partition(":")[0]
+
+    @property
+    def index(self) -> int:
+        """Which of several devices, 0 where none was named."""
+        return int(self.device.partition(":")[2] or 0)
 
 
 class Program(Protocol):
@@ -38,19 +75,19 @@ class Program(Protocol):
     spec: ProgramSpec
 
     def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Set inputs, whole; dtype and shape must be the spec's. BackendError otherwise."""
+        """Set inputs, whole; dtype and shape must be the spec's, or nothing is set. BackendError."""
         ...
 
     def carry(self, output: str, into: str) -> None:
-        """From now on each run leaves `output` in input `into` for the next run, without a copy to the host."""
+        """From now on each run leaves `output` in input `into` for the next, without a copy to the host."""
         ...
 
     def put(self, name: str, row: int, value: np.ndarray) -> None:
-        """Replace row `row` (along the first axis) of input `name`."""
+        """Replace row `row` (along the first axis) of input `name`, which was bound whole before."""
         ...
 
     def get(self, name: str, row: int) -> np.ndarray:
-        """A copy of row `row` of input or output `name`; for a carried input, what the last run left there."""
+        """A copy of row `row` of input or output `name`: of a carried one, what the last run left there."""
         ...
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -68,8 +105,70 @@ class Program(Protocol):
 class Backend(Protocol):
     """What a module of this package offers."""
 
-    REQUIREMENT: str
-
     def load(self, root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
         """Load `spec`, whose files lie below `root`, and compare its tensors with the spec's."""
         ...
+
+
+def names() -> tuple[str, ...]:
+    """The backends there are, installed or not, by name."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in modules if not name.startswith("_")))
+
+
+def installed() -> tuple[str, ...]:
+    """The backends whose library is installed; nothing is imported to find out."""
+    return tuple(name for name in names() if importlib.util.find_spec(name) is not None)
+
+
+def choose(name: str, precision: str, device: str = "cpu") -> str:
+    """The backend that `name` means: itself, or for `auto` the first one of `ORDER` that is installed.
+
+    `precision` is the bundle's (`fp32`, `fp16`, `bf16`). BackendError for a name that is unknown, a library
+    that is missing, and where `auto` finds none.
+    """
+    if name != "auto":
+        return _installed(name)
+    options = BackendOptions(device)
+    candidates = ORDER.get((options.kind, precision), ())
+    present = [candidate for candidate in candidates if candidate in installed()]
+    if not present:
+        wanted = " or ".join(candidates) or "none that is known"
+        raise BackendError(
+            f"backend `auto`: none is installed that runs {precision} on {device}; expected {wanted}",
+            f'pip install "{_extra(candidates[0])}"' if candidates else "precisions are fp32, fp16 and bf16",
+        )
+    return present[0]
+
+
+def load(name: str, root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
+    """Load the program `spec`, whose files lie below `root`, on the backend `name` and no other.
+
+    BackendError: the backend is unknown or its library missing, or it cannot run this program.
+    BundleError: the graph is not what `spec` says, or refers to data outside `spec.files`.
+    """
+    _installed(name)
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"backend {name}: its library is installed but cannot be imported: {error}",
+            f'pip install --force-reinstall "{_extra(name)}"',
+        ) from error
+    return cast(Backend, module).load(root, spec, options)
+
+
+def _installed(name: str) -> str:
+    if name not in names():
+        nearest = difflib.get_close_matches(name, (*names(), "auto"), 1, 0.4)
+        raise BackendError(
+            f"unknown backend {name!r}; expected auto or one of {', '.join(names())}",
+            f"did you mean {nearest[0]}?" if nearest else "auto takes what is installed",
+        )
+    if name not in installed():
+        raise BackendError(f"backend {name}: its library is not installed", f'pip install "{_extra(name)}"')
+    return name
+
+
+def _extra(name: str) -> str:
+    return f"calotype[{name.replace('_', '-')}]"

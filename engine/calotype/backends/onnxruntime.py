@@ -1,0 +1,115 @@
+"""ONNX Runtime: programs on its CPU or CUDA provider, with every tensor bound to a buffer made at load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from calotype.backends import Array, BackendOptions, Program
+from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer, compare, label, reported
+from calotype.backends._external_data import check
+from calotype.errors import BackendError
+from calotype.manifest import ProgramSpec, TensorSpec
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+
+
+def load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
+    """Load `spec` on the provider of `options.device`, with no other to fall back to.
+
+    On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the
+    CPU provider has no kernels for it. BundleError, BackendError.
+    """
+    if spec.precision == "bf16" and options.kind == "cpu":
+        raise BackendError(
+            f"{label(spec)}: ONNX Runtime cannot compute bf16 on CPUs",
+            "use the backend openvino, or export with --precision fp32",
+        )
+    provider = PROVIDERS[options.kind]
+    if provider not in ort.get_available_providers():
+        raise BackendError(
+            f"{label(spec)}: expected {provider} for device {options.device}, "
+            f"found {', '.join(ort.get_available_providers())}",
+            'pip install "calotype[onnxruntime-gpu]" instead of calotype[onnxruntime]',
+        )
+    check(root, spec)
+    with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
+        session = ort.InferenceSession(
+            str(root / spec.files[0].path),
+            _session_options(options),
+            providers=[(provider, _provider_options(options))],
+            enable_fallback=0,
+        )
+    if session.get_providers()[0] != provider:
+        raise BackendError(
+            f"{label(spec)}: expected {provider}, ONNX Runtime took {session.get_providers()[0]}",
+            "its log above says which CUDA library it missed",
+        )
+    compare(spec, map(_tensor, session.get_inputs()), map(_tensor, session.get_outputs()))
+    return BufferedProgram(spec, _Engine(session, options, {tensor.name for tensor in spec.inputs}))
+
+
+class _Engine:
+    def __init__(self, session: ort.InferenceSession, options: BackendOptions, inputs: set[str]) -> None:
+        self._session = session
+        self._options = options
+        self._inputs = inputs
+        self._binding = session.io_binding()
+
+    def buffer(self, tensor: TensorSpec) -> Buffer:
+        array = np.zeros(tensor.shape, tensor.dtype)
+        handle = ort.OrtValue.ortvalue_from_numpy(array, self._options.kind, self._options.index)
+        return HostBuffer(array, handle) if self._options.kind == "cpu" else _DeviceBuffer(handle)
+
+    def attach(self, tensor: TensorSpec, buffer: Buffer) -> None:
+        if tensor.name in self._inputs:
+            self._binding.bind_ortvalue_input(tensor.name, buffer.handle)
+        else:
+            self._binding.bind_ortvalue_output(tensor.name, buffer.handle)
+
+    def run(self) -> None:
+        self._binding.synchronize_inputs()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+
+class _DeviceBuffer:
+    """Memory of a GPU. ONNX Runtime copies whole tensors only, so a row goes through the host."""
+
+    def __init__(self, handle: ort.OrtValue) -> None:
+        self.handle: Any = handle
+
+    def read(self) -> Array:
+        return self.handle.numpy()
+
+    def write(self, value: Array) -> None:
+        self.handle.update_inplace(np.ascontiguousarray(value))
+
+    def write_row(self, row: int, value: Array) -> None:
+        whole = self.read()
+        whole[row] = value
+        self.write(whole)
+
+
+def _session_options(options: BackendOptions) -> Any:
+    session_options = ort.SessionOptions()
+    session_options.log_severity_level = 3  # errors
+    if options.threads is not None:
+        session_options.intra_op_num_threads = options.threads
+    return session_options
+
+
+def _provider_options(options: BackendOptions) -> dict[str, str]:
+    """TF32 would round what the manifest calls fp32; convolutions are searched for once, at the first run."""
+    if options.kind == "cpu":
+        return {}
+    return {"device_id": str(options.index), "use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+
+
+def _tensor(argument: Any) -> TensorSpec:
+    shape = tuple(side if isinstance(side, int) else -1 for side in argument.shape)
+    return TensorSpec(argument.name, DTYPES.get(str(argument.type), str(argument.type)), shape)
