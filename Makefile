@@ -1,0 +1,58 @@
+# Every target makes the virtual environments that it needs. Set PYTHON to choose an interpreter (3.11 or newer),
+# TORCH_INDEX to take torch from another index, for example one with CPU builds.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+BUILDER := .venv/bin/
+RUNTIME := .venv-runtime/bin/
+BUNDLES := .cache/test-bundles
+
+.PHONY: help demo test check fix parity score build clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: .venv/ready  ## draw a contact sheet with the checkpoints in demo/ (demo/out/sheet.png)
+	$(BUILDER)python demo/sheet.py
+
+test: .venv/ready .venv-runtime/ready  ## run every test: the runtime's without torch, the others with it
+	$(BUILDER)python -m tests.bundles $(BUNDLES)
+	$(RUNTIME)python -m pytest tests/engine tests/backends tests/test_architecture.py
+	$(BUILDER)python -m pytest tests/export tests/parity tests/demo
+
+check: .venv/ready .venv-runtime/ready  ## format, lint, types and the fast tests
+	$(BUILDER)ruff format --check
+	$(BUILDER)ruff check
+	$(BUILDER)pyright
+	$(BUILDER)python -m tests.bundles $(BUNDLES)
+	$(RUNTIME)python -m pytest -q -m "not slow" tests/engine tests/backends tests/test_architecture.py
+
+fix: .venv/ready  ## format, and mend what ruff can
+	$(BUILDER)ruff format
+	$(BUILDER)ruff check --fix
+
+parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: every scheduler, every way of drawing
+	$(BUILDER)python -m pytest -m "not gpu" --parity=full tests/parity
+
+score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
+	$(BUILDER)python demo/score
+
+build: .venv/ready  ## wheel and source archive
+	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove what the other targets made, the environments included
+	rm -rf .venv .venv-runtime .cache build dist demo/out
+
+# torch comes first or in the same command: what depends on it would otherwise choose its own build
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BUILDER)pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BUILDER)pip install --quiet --constraint constraints.txt torch \
+		--editable '.[export,onnxruntime,openvino,plot,check]'
+	touch $@
+
+.venv-runtime/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-runtime
+	$(RUNTIME)pip install --quiet --constraint constraints.txt --editable '.[onnxruntime,openvino,plot]' \
+		pytest pytest-timeout hypothesis onnx
+	touch $@
