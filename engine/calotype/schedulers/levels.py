@@ -52,16 +52,6 @@ class Level:
         """lambda = log(alpha / sigma), half the logarithm of the signal-to-noise ratio."""
         return -np.log(self.exploding)
 
-    @property
-    def preserving_mix(self) -> tuple[float, float]:
-        """The weights of original and noise in a sample of unit variance."""
-        return float(self.alpha), float(self.sigma)
-
-    @property
-    def exploding_mix(self) -> tuple[float, float]:
-        """The weights of original and noise where the original keeps its scale."""
-        return 1.0, float(self.exploding)
-
     def original(self, sample: Vector, prediction: Vector, prediction_type: str) -> Vector:
         """The original (x_0) that a prediction for a sample of unit variance stands for."""
         if prediction_type == "epsilon":
@@ -77,6 +67,37 @@ class Level:
         if prediction_type == "v_prediction":
             return self.alpha * prediction + self.sigma * sample
         return (sample - self.alpha * prediction) / self.sigma
+
+
+CLEAN = Level.of_alpha(1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainLevels:
+    """The training levels by timestep, and the one that the last step goes to."""
+
+    scheduler: str
+    alphas: Float32  # (T,)
+    final: Level
+
+    def at(self, timestep: int) -> Level:
+        """The level of a timestep; RequestError for one that the model was not trained on."""
+        if not -len(self.alphas) <= timestep < len(self.alphas):
+            raise RequestError(
+                f"{self.scheduler}: timestep {timestep} is beyond the {len(self.alphas)} of the training",
+                "use fewer steps, another timestep_spacing or a smaller steps_offset",
+            )
+        return Level.of_alpha(self.alphas[timestep])
+
+    def at_or_final(self, timestep: int) -> Level:
+        """The level of a timestep, the final one below zero."""
+        return self.at(timestep) if timestep >= 0 else self.final
+
+
+def train_levels(settings: Settings, alphas: Float32, set_alpha_to_one: bool) -> TrainLevels:
+    """The levels of `alphas`; `set_alpha_to_one` is what the class assumes: whether the last step removes all noise."""
+    final = 1.0 if settings.flag("set_alpha_to_one", set_alpha_to_one) else alphas[0]
+    return TrainLevels(settings.scheduler, alphas, Level.of_alpha(final))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +132,14 @@ def with_finite_sigmas(settings: Settings, alphas: Float32) -> Float32:
 def train_sigmas(alphas: Float32) -> Float32:
     """The variance-exploding sigmas of the training levels, (T,), rising."""
     return np.sqrt((1.0 - alphas) / alphas)
+
+
+def train_steps(settings: Settings) -> int:
+    """T, the number of timesteps that the model was trained on."""
+    steps = settings.integer("num_train_timesteps", 1000)
+    if steps < 1:
+        raise settings.wrong("num_train_timesteps", "at least 1")
+    return steps
 
 
 def linspace_float32(start: float, end: float, points: int) -> Float32:
@@ -150,33 +179,3 @@ def _rescaled_to_zero_snr(betas: Float32) -> Float32:
     first, last = roots[0], roots[-1]
     alphas = ((roots - last) * (first / (first - last))) ** 2
     return 1.0 - np.append(alphas[:1], alphas[1:] / alphas[:-1])
-
-
-def train_steps(settings: Settings) -> int:
-    """T, the number of timesteps that the model was trained on."""
-    steps = settings.integer("num_train_timesteps", 1000)
-    if steps < 1:
-        raise settings.wrong("num_train_timesteps", "at least 1")
-    return steps
-
-
-@dataclass(frozen=True, slots=True)
-class TrainLevels:
-    """The training levels by timestep, and the level that the last step goes to."""
-
-    scheduler: str
-    alphas: Float32
-    final: Level
-
-    def at(self, timestep: int) -> Level:
-        """The level of a timestep; RequestError for one that the model was not trained on."""
-        if not -len(self.alphas) <= timestep < len(self.alphas):
-            raise RequestError(
-                f"{self.scheduler}: timestep {timestep} is beyond the {len(self.alphas)} of the training",
-                "use fewer steps, another timestep_spacing or a smaller steps_offset",
-            )
-        return Level.of_alpha(self.alphas[timestep])
-
-    def at_or_final(self, timestep: int) -> Level:
-        """The level of a timestep, the final one below zero."""
-        return self.at(timestep) if timestep >= 0 else self.final

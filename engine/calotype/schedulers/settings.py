@@ -52,8 +52,10 @@ class Settings:
         return bool(value)
 
     def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
-        """The word under `key`, one of `choices`."""
-        value = self.values.get(key, default)
+        """The word under `key`, one of `choices`; null counts as absent."""
+        value = self.values.get(key)
+        if value is None:
+            return default
         if value not in choices:
             raise self.wrong(key, "one of " + ", ".join(choices))
         return value

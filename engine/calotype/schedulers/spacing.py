@@ -29,7 +29,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class SigmaRule:
-    """How the sigmas lie between the highest and the lowest; `name` is none, karras, exponential or beta.
+    """How the sigmas lie between the highest and the lowest; `name` is none, karras, exponential, beta or lu.
 
     `lowest` and `highest` replace the schedule's own where the configuration names them.
     """
@@ -45,9 +45,12 @@ class SigmaRule:
         ramp = np.linspace(0, 1, steps)
         if self.name == "karras":  # Karras et al. 2022 (2206.00364), equation 5 with rho = 7
             return (highest ** (1 / 7) + ramp * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
-        if self.name == "exponential":
+        if self.name in ("exponential", "lu"):
             return np.exp(np.linspace(math.log(highest), math.log(lowest), steps))
         return lowest + beta_quantile(1 - ramp) * (highest - lowest)  # Lee et al. 2024 (2407.12173)
+
+
+NO_RULE = SigmaRule("none", None, None)
 
 
 def sigma_rule(settings: Settings) -> SigmaRule:
@@ -94,15 +97,14 @@ def inner_timesteps(settings: Settings, steps: int, last: int) -> Table:
     return np.round(np.arange(last, 0, -train / steps)) - 1
 
 
-def custom_timesteps(settings: Settings, options: ScheduleOptions) -> Table | None:
+def custom_timesteps(settings: Settings, options: ScheduleOptions, rule: SigmaRule) -> Table | None:
     """The request's own timesteps; RequestError where the sigma rule leaves no room for them."""
     if options.timesteps is None:
         return None
-    rule = sigma_rule(settings).name
-    if rule != "none":
+    if rule.name != "none":
         raise RequestError(
-            f"{settings.scheduler}: timesteps cannot be given together with {rule} sigmas",
-            f"leave out timesteps, or set use_{rule}_sigmas to false",
+            f"{settings.scheduler}: timesteps cannot be given where {rule.name} sigmas decide them",
+            "leave out timesteps, or choose the scheduler without the sigma rule",
         )
     return np.array(options.timesteps, dtype=np.float64)
 
@@ -122,17 +124,31 @@ def descending_timesteps(settings: Settings, options: ScheduleOptions) -> Table 
 
 
 def exploding_grid(settings: Settings, options: ScheduleOptions, alphas: Float32, rule: SigmaRule) -> Grid:
-    """The grid of the k-diffusion family: the rule spans the sigmas that the spacing gives; ends at 0."""
-    timesteps = custom_timesteps(settings, options)
+    """The grid of the k-diffusion family: the rule spans the sigmas that the spacing gives, and 0 is the end."""
+    timesteps = custom_timesteps(settings, options, rule)
     if timesteps is None:
         timesteps = spaced_timesteps(settings, options.num_inference_steps, "linspace")
     timesteps = as_float32(timesteps)
     train = train_sigmas(alphas)
     sigmas = np.interp(timesteps, np.arange(len(train)), train)
     if rule.name != "none":
-        sigmas = rule(sigmas, len(sigmas) if options.timesteps else options.num_inference_steps)
-        timesteps = timesteps_of(sigmas, np.log(train))
+        sigmas = rule(sigmas, options.num_inference_steps)
+        timesteps = as_float32(timesteps_of(sigmas, np.log(train)))
     return Grid(timesteps, as_float32(np.append(sigmas, 0.0)))
+
+
+def preserved_grid(timesteps: Table, alphas: Float32, rule: SigmaRule, steps: int) -> Grid:
+    """The grid of the exponential integrators: the rule spans all training sigmas, and the lowest is the end.
+
+    Timesteps that follow from a rule are cut to whole numbers by the caller.
+    """
+    train = train_sigmas(alphas)
+    if rule.name == "none":
+        sigmas = np.interp(timesteps, np.arange(len(train)), train)
+    else:
+        sigmas = rule(train[::-1], steps)
+        timesteps = timesteps_of(sigmas, np.log(train))
+    return Grid(timesteps, as_float32(np.append(sigmas, train[0])))
 
 
 def initial_sigma(settings: Settings, sigmas: Table) -> float:
