@@ -1,0 +1,149 @@
+"""The rules of the house that a machine can hold: who imports whom, sizes, the map, versions."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import calotype
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUNTIME = ROOT / "engine" / "calotype"
+EXPORT = ROOT / "export" / "calotype_export"
+TORCH = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "scipy", "safetensors", "huggingface_hub", "peft"}
+VENDORS = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda"}
+RUNTIME_LIBRARIES = {"numpy", "PIL", "tokenizers"}
+OPTIONAL = {"plot.py": {"matplotlib"}}
+LINES_A_FILE = 250
+
+# What a runtime module may import of its own package; `errors` and `manifest` are open to all.
+LOWER = {"errors", "manifest", "schedule"}
+ALLOWED = {
+    "noise": set[str](),
+    "bundle": set[str](),
+    "features": set[str](),
+    "tokenizer": set[str](),
+    "resize": set[str](),
+    "pictures": set[str](),
+    "masks": {"pictures"},
+    "images": {"masks", "pictures", "resize"},
+    "processors": {"images", "resize", "pictures"},
+    "request": set[str](),
+    "draws": {"noise"},
+    "planning": {"request", "schedulers"},
+    "plot": set[str](),
+    "parameters": {"request", "bundle"},
+    "text": {"backends", "tokenizer"},
+    "vision": {"backends", "images", "processors", "tokenizer"},
+    "denoiser": {"backends", "features"},
+    "conditioning": {"draws", "images", "request", "vision"},
+    "result": {"backends"},
+    "loading": {
+        "backends", "bundle", "conditioning", "denoiser", "processors", "result", "text", "tokenizer", "vision",
+    },
+}  # fmt: skip
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own(path: Path) -> set[str]:
+    """The modules of calotype, without the package's name, that a file imports."""
+    found = {name.removeprefix("calotype.").split(".")[0] for name in imported(path) if name.startswith("calotype.")}
+    return {name for name in found if (RUNTIME / f"{name}.py").exists() or (RUNTIME / name).is_dir()}
+
+
+@pytest.mark.parametrize("path", modules(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
+def test_the_runtime_imports_numpy_pillow_tokenizers_and_a_backend_its_own_vendor(path: Path) -> None:
+    foreign = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"calotype"}
+    vendor = {path.stem} if path.parent.name == "backends" else set[str]()
+
+    assert foreign <= RUNTIME_LIBRARIES | OPTIONAL.get(path.name, set()) | (vendor & VENDORS)
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_runtime_imports_run_downwards(name: str) -> None:
+    assert own(RUNTIME / f"{name}.py") <= ALLOWED[name] | LOWER
+
+
+def test_schedulers_and_backends_know_nothing_of_requests_and_models() -> None:
+    for folder, allowed in (("schedulers", {"schedulers"}), ("backends", {"backends"})):
+        for path in modules(RUNTIME / folder):
+            assert own(path) <= allowed | LOWER, path
+
+
+def test_the_runtime_never_imports_the_exporter() -> None:
+    for path in modules(RUNTIME):
+        assert not [name for name in imported(path) if name.startswith("calotype_export")], path
+
+
+def test_every_file_stays_under_the_line_budget() -> None:
+    folders = (ROOT / name for name in ("engine", "export", "benchmarks", "demo", "tests"))
+    long = [
+        f"{path.relative_to(ROOT)}: {lines}"
+        for folder in folders
+        for path in modules(folder)
+        if (lines := len(path.read_text("utf-8").splitlines())) > LINES_A_FILE
+    ]
+    assert not long
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert calotype.__all__ == sorted(calotype.__all__)
+    assert not [name for name in calotype.__all__ if not hasattr(calotype, name)]
+
+
+def test_every_module_stands_on_the_map_and_the_map_names_no_other() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    on_the_map = set(re.findall(r"`([\w/]+\.py)`", text))
+    there = {
+        str(path.relative_to(root))
+        for root in (RUNTIME, EXPORT)
+        for path in modules(root)
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+
+    assert there - on_the_map == set()
+    assert on_the_map - there == set()
+
+
+def test_the_changelog_begins_with_the_version_of_the_package() -> None:
+    versions = re.findall(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+    assert versions[0] == calotype.__version__
+    assert f'version = "{calotype.__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_importing_calotype_loads_neither_torch_nor_a_vendors_library() -> None:
+    program = (
+        "import sys, calotype; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert not set(run.stdout.split()) & (TORCH | VENDORS)
+
+
+def test_importing_calotype_takes_under_three_tenths_of_a_second() -> None:
+    program = (
+        "import time; begun = time.process_time(); import calotype; print(time.process_time() - begun)"
+    )
+    runs = [
+        float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+
+    assert min(runs) < 0.3  # processor seconds, the best of five: other jobs do not count
