@@ -182,8 +182,8 @@ class BufferedProgram:
         array = np.asarray(value)
         if (array.dtype.name, array.shape) != (tensor.dtype, shape):
             raise BackendError(
-                f"{label(self.spec)}: {what}: expected {tensor.dtype} {_sides(shape)}, "
-                f"found {array.dtype.name} {_sides(array.shape)}"
+                f"{label(self.spec)}: {what}: expected {tensor.dtype} {shape}, "
+                f"found {array.dtype.name} {array.shape}"
             )
 
     def _check_row(self, tensor: TensorSpec, row: int) -> None:
@@ -231,8 +231,4 @@ def _compare(what: str, expected: Sequence[TensorSpec], found: Sequence[TensorSp
 
 
 def _form(tensor: TensorSpec) -> str:
-    return f"{tensor.dtype} {_sides(tensor.shape)}"
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return f"({', '.join(map(str, shape))})"
+    return f"{tensor.dtype} {tensor.shape}"

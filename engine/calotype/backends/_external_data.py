@@ -1,4 +1,4 @@
-"""Which files an ONNX graph reads its weights from, compared with the bundle's own before anything opens them.
+"""Which files an ONNX graph reads its weights from, compared with the bundle's before anything opens them.
 
 Only the protobuf fields that can hold a tensor are followed (onnx/onnx.proto; numbers in `FIELDS`).
 """

@@ -22,8 +22,8 @@ def load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
     """Compile `spec` for the CPU. BundleError, BackendError.
 
     The precision hint is f32, always: it leaves bf16 nodes of a graph in bf16 and everything else in float32.
-    A bf16 hint would round `state` before it is mixed into the UNet's input, and where a CPU has no float16 an
-    f16 hint is taken for bf16 without a word. float16 nodes are computed in float32.
+    A bf16 hint would round `state` before it is mixed into the UNet's input, and where a CPU has no float16 the
+    f16 hint means bf16 without a word. float16 nodes are computed in float32.
     """
     if options.kind != "cpu":
         raise BackendError(
