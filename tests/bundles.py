@@ -71,7 +71,9 @@ def export(folder: Path) -> None:
 def _sources() -> str:
     """A digest of the exporter, and of what of the runtime decides what a bundle is."""
     digest = hashlib.sha256()
-    for path in sorted((*(ROOT / "export").rglob("*.py"), ROOT / "engine/calotype/manifest.py", Path(__file__))):
+    for path in sorted(
+        (*(ROOT / "export").rglob("*.py"), ROOT / "engine/calotype/manifest.py", Path(__file__))
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -9,13 +9,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import calotype
 import pytest
+
+import calotype
 
 ROOT = Path(__file__).parent.parent
 RUNTIME = ROOT / "engine" / "calotype"
 EXPORT = ROOT / "export" / "calotype_export"
-TORCH = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "scipy", "safetensors", "huggingface_hub", "peft"}
+TORCH = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "scipy",
+    "safetensors",
+    "huggingface_hub",
+    "peft",
+}
 VENDORS = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda"}
 RUNTIME_LIBRARIES = {"numpy", "PIL", "tokenizers"}
 OPTIONAL = {"plot.py": {"matplotlib"}}
@@ -40,7 +51,7 @@ ALLOWED = {
     "parameters": {"request", "bundle"},
     "text": {"backends", "tokenizer"},
     "vision": {"backends", "images", "processors", "tokenizer"},
-    "denoiser": {"backends", "features"},
+    "denoiser": {"backends", "features", "text"},
     "conditioning": {"draws", "images", "request", "vision"},
     "result": {"backends"},
     "loading": {
@@ -63,7 +74,11 @@ def imported(path: Path) -> Iterator[str]:
 
 def own(path: Path) -> set[str]:
     """The modules of calotype, without the package's name, that a file imports."""
-    found = {name.removeprefix("calotype.").split(".")[0] for name in imported(path) if name.startswith("calotype.")}
+    found = {
+        name.removeprefix("calotype.").split(".")[0]
+        for name in imported(path)
+        if name.startswith("calotype.")
+    }
     return {name for name in found if (RUNTIME / f"{name}.py").exists() or (RUNTIME / name).is_dir()}
 
 
@@ -129,20 +144,18 @@ def test_the_changelog_begins_with_the_version_of_the_package() -> None:
 
 
 def test_importing_calotype_loads_neither_torch_nor_a_vendors_library() -> None:
-    program = (
-        "import sys, calotype; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    )
+    program = "import sys, calotype; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert not set(run.stdout.split()) & (TORCH | VENDORS)
 
 
 def test_importing_calotype_takes_under_three_tenths_of_a_second() -> None:
-    program = (
-        "import time; begun = time.process_time(); import calotype; print(time.process_time() - begun)"
-    )
+    program = "import time; begun = time.process_time(); import calotype; print(time.process_time() - begun)"
     runs = [
-        float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        )
         for _ in range(5)
     ]
 

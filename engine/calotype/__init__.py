@@ -2,17 +2,19 @@
 
 from calotype import noise
 from calotype.bundle import Bundle
+from calotype.denoiser import Conditions
 from calotype.errors import (
     BackendError,
     BundleError,
     CalotypeError,
-    Cancelled,
+    CancelledError,
     RequestError,
 )
-from calotype.pipeline import Embeddings, Pipeline
+from calotype.pipeline import Pipeline
 from calotype.request import Request
 from calotype.result import Result
 from calotype.schedule import Schedule
+from calotype.text import Embeddings
 
 __version__ = "0.1.0"
 
@@ -21,7 +23,8 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CalotypeError",
-    "Cancelled",
+    "CancelledError",
+    "Conditions",
     "Embeddings",
     "Pipeline",
     "Request",

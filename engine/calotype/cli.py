@@ -151,7 +151,7 @@ def _generate(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
         save_png(picture, path, result.parameters)
     for text in filter(None, result.truncated):
         print(f"calotype: warning: the prompt was cut; this fell off: {text}", file=sys.stderr)  # noqa: T201
-    data = {
+    data: dict[str, Any] = {
         "images": [str(path) for path in paths],
         "seeds": list(result.seeds),
         "backend": result.backend,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from calotype.errors import BackendError, RequestError
 from calotype.features import guidance_features, time_features
 from calotype.manifest import Manifest
 from calotype.schedule import Schedule
+from calotype.text import Embeddings
 
 Array = NDArray[Any]
 
@@ -22,16 +24,15 @@ Array = NDArray[Any]
 class Conditions:
     """What stays the same from the first row to the last, a row a picture.
 
-    `embeddings` and `negative` are (n, T, D), `negative` None where nothing is guided. `guidance_scale` mixes
-    the two predictions (Ho and Salimans 2022), `guidance_rescale` follows Lin et al. 2023, section 3.4.
-    `extras` are further inputs of the step by name, each (n, ...); what is left out is zeros.
+    `guidance_scale` mixes the two predictions (Ho and Salimans 2022), `guidance_rescale` follows Lin et al.
+    2023, section 3.4. `extras` are further inputs of the step by name (`mask`, `masked_latents`, `depth`,
+    `keep`, `original`, `original_noise`), each (n, ...); what is left out is zeros.
     """
 
-    embeddings: Array
-    negative: Array | None
-    guidance_scale: float
-    guidance_rescale: float
-    extras: Mapping[str, Array]
+    embeddings: Embeddings
+    guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
+    extras: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Denoiser:
     def _prepare(self, program: Program, state: Array, conditions: Conditions, pictures: slice) -> None:
         """Bind everything but the numbers of a row. Rows past the pictures are padding and hold zeros."""
         rows = {name: value[pictures] for name, value in conditions.extras.items()}
-        rows |= {"state": state, "embeddings": conditions.embeddings[pictures]}
+        embeddings = conditions.embeddings.rows(pictures)
+        rows |= {"state": state, "embeddings": embeddings.prompt}
         if self._manifest.guided:
             rows["guidance"] = np.full(len(state), conditions.guidance_scale)
             rows["guidance_rescale"] = np.full(len(state), conditions.guidance_rescale)
@@ -130,9 +132,9 @@ class Denoiser:
             for spec in program.spec.inputs
         }
         if self._manifest.guided:
-            negative = conditions.embeddings if conditions.negative is None else conditions.negative
-            below = _padded(negative[pictures], constants["embeddings"].shape)
-            constants["embeddings"] = np.concatenate([below, constants["embeddings"]])  # (2B, T, D)
+            negative = embeddings.prompt if embeddings.negative is None else embeddings.negative
+            above = _padded(negative, constants["embeddings"].shape)
+            constants["embeddings"] = np.concatenate([above, constants["embeddings"]])  # (2B, T, D)
         program.bind(constants)
 
     def _row(self, program: Program, schedule: Schedule, row: int, noise: Array | None) -> dict[str, Array]:

@@ -4,7 +4,7 @@ CalotypeError
 ├── BundleError      a bundle, or a file of it, is not what its manifest says
 ├── BackendError     a backend or its library is missing, or a program failed in it
 ├── RequestError     a request asks for something that is impossible or contradictory
-├── Cancelled        a request was stopped between two steps, as its caller wished
+├── CancelledError   a request was stopped between two steps, as its caller wished
 └── CheckpointError  a checkpoint cannot be exported
     └── ParityError  a program misses its gate against eager diffusers
 """
@@ -31,7 +31,7 @@ class RequestError(CalotypeError, ValueError):
     """A request asks for something that is impossible or contradictory."""
 
 
-class Cancelled(CalotypeError):
+class CancelledError(CalotypeError):
     """A request was stopped between two steps, as its caller wished."""
 
 

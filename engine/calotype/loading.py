@@ -34,7 +34,7 @@ class Loaded:
 
 def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: BackendOptions) -> Loaded:
     """Load every program of the bundle; of the step, the batch sizes in `batches` (None: all)."""
-    name = backends.choose(backend, bundle.manifest.precision)
+    name = backends.choose(backend, bundle.manifest.precision, options.device)
     programs: list[TimedProgram] = []
 
     def program(kind: str, batch: int = 1) -> TimedProgram:

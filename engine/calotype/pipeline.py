@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from calotype.bundle import Bundle
 from calotype.conditioning import Start
 from calotype.denoiser import Conditions, Hooks, Job
 from calotype.draws import Draws
-from calotype.errors import Cancelled, RequestError
+from calotype.errors import CancelledError, RequestError
 from calotype.loading import Loaded, load
 from calotype.manifest import Manifest
 from calotype.noise import Generator
@@ -26,15 +25,8 @@ from calotype.planning import plan
 from calotype.request import Request
 from calotype.result import Result, seconds, timings
 from calotype.schedule import Schedule
+from calotype.text import Embeddings
 from calotype.tokenizer import Tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """The UNet's cross-attention inputs: `prompt` and `negative`, each (n, T, D); `negative` None unguided."""
-
-    prompt: Array
-    negative: Array | None
 
 
 class Pipeline:
@@ -76,7 +68,7 @@ class Pipeline:
     def __call__(self, prompt: str | Sequence[str] | Request | None = None, **arguments: Any) -> Result:
         """Draw. `arguments` are the fields of `Request`, with diffusers' names and defaults.
 
-        RequestError says what the request contradicts; Cancelled comes from its `cancel` event; BackendError
+        RequestError says what the request contradicts; CancelledError comes from its `cancel` event; BackendError
         where the programs give NaN or black.
         """
         if isinstance(prompt, Request):
@@ -148,26 +140,17 @@ class Pipeline:
         return self._schedule(request)
 
     def step(
-        self,
-        schedule: Schedule,
-        row: int,
-        state: Array,
-        embeddings: Embeddings,
-        *,
-        guidance_scale: float = 7.5,
-        guidance_rescale: float = 0.0,
-        noise: Array | None = None,
-        extras: Mapping[str, Array] | None = None,
+        self, schedule: Schedule, row: int, state: Array, conditions: Conditions, noise: Array | None = None
     ) -> Array:
         """One row of the schedule: one UNet evaluation, guidance and solver update.
 
-        `state` (n, S, C, H, W) comes from `initial_state` or the step before, latents in slot 0. `noise` (n, C, H, W)
-        is needed where `schedule.draws[row]`. `extras` are further inputs by name (`depth`, `mask`, …), zeros
-        where left out. Returns the state after it.
+        `state` (n, S, C, H, W) comes from `initial_state` or the step before, latents in slot 0. `noise`
+        (n, C, H, W) is needed where `schedule.draws[row]`. Returns the state after the row.
         """
-        conditions = Conditions(
-            embeddings.prompt, embeddings.negative, guidance_scale, guidance_rescale, extras or {}
-        )
+        if schedule.draws[row] and noise is None:
+            raise RequestError(
+                f"row {row} of this {schedule.name} takes noise, found none", "draw some and pass it"
+            )
         draws = {} if noise is None else {row: noise}
         with self._lock:
             return self._loaded.denoiser.step(Job(schedule, state[:, 0], conditions, draws), row, state)
@@ -221,7 +204,7 @@ class Pipeline:
                 negative = text.encode(unwanted * (len(prompt) // len(unwanted)))
             if negative.shape != prompt.shape:
                 raise RequestError(
-                    f"`negative_prompt_embeds`: expected the shape of the prompt's, {prompt.shape}, found {negative.shape}"
+                    f"`negative_prompt_embeds`: expected the prompt's shape, {prompt.shape}, found {negative.shape}"
                 )
             negative = np.repeat(negative, repeats, axis=0)
         self._check_embeddings(prompt)
@@ -240,8 +223,7 @@ class Pipeline:
     ) -> Array:
         rows = [int(row) for row in np.flatnonzero(schedule.draws)]
         noise = {row: draws.normal(start.latents.shape) for row in rows}
-        scale, rescale = request.guidance_scale, request.guidance_rescale
-        conditions = Conditions(embeddings.prompt, embeddings.negative, scale, rescale, start.extras)
+        conditions = Conditions(embeddings, request.guidance_scale, request.guidance_rescale, start.extras)
         return self._loaded.denoiser.run(
             Job(schedule, start.latents, conditions, noise), self._hooks(request, schedule)
         )
@@ -253,7 +235,7 @@ class Pipeline:
             if progress is not None:
                 progress(row, len(schedule))
             if cancel is not None and cancel.is_set():
-                raise Cancelled(f"the request was cancelled before row {row} of {len(schedule)}")
+                raise CancelledError(f"the request was cancelled before row {row} of {len(schedule)}")
 
         def after(row: int, latents: Array) -> Array | None:
             replaced = (

@@ -146,12 +146,13 @@ def _check_numbers(request: Request) -> None:
             f"`output_type`: expected one of {', '.join(OUTPUT_TYPES)}, found {request.output_type!r}",
             "wrap the array of `np` or `latent` yourself where you need another type",
         )
-    seeds = request.seed if isinstance(request.seed, Sequence) else ()
-    if isinstance(request.seed, Sequence) and len(seeds) != request.image_count:
+    listed: Any = request.seed
+    seeds: list[Any] = list(listed) if isinstance(listed, Sequence) else [listed]
+    if isinstance(listed, Sequence) and len(seeds) != request.image_count:
         raise RequestError(
             f"`seed`: expected one int, or a list of {request.image_count}, one a picture; found {len(seeds)}"
         )
-    for value in seeds if isinstance(request.seed, Sequence) else (request.seed,):
+    for value in seeds:
         if value is not None and (not isinstance(value, (int, np.integer)) or isinstance(value, bool)):
             raise RequestError(f"`seed`: expected an int or a list of ints, found {value!r}")
     if request.timesteps is not None and request.sigmas is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,18 @@ from calotype.errors import RequestError
 from calotype.tokenizer import Tokenizer, Tokens
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The UNet's cross-attention inputs: `prompt` and `negative`, each (n, T, D); `negative` None unguided."""
+
+    prompt: Array
+    negative: Array | None = None
+
+    def rows(self, pictures: slice) -> Embeddings:
+        """The embeddings of some of the pictures."""
+        return Embeddings(self.prompt[pictures], None if self.negative is None else self.negative[pictures])
 
 
 class TextEncoder:

@@ -43,7 +43,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, tokenizer_json: Path, config_json: Path) -> Tokenizer:
-        """Read a bundle's tokenizer. BundleError when a file is missing, damaged or contradicts the other."""
+        """Read a bundle's tokenizer; BundleError when a file is missing, damaged or contradicts the other."""
         config = _config(config_json)
         try:
             backend = tokenizers.Tokenizer.from_str(tokenizer_json.read_text(encoding="utf-8"))

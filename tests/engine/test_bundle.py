@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from calotype import Bundle, BundleError
 from calotype.manifest import FileSpec, Manifest, ProgramSpec, TensorSpec, TimeEmbedding
 
@@ -75,7 +76,9 @@ def test_a_program_is_found_by_name_and_batch(folder: Path) -> None:
 
 
 def test_an_absent_program_is_an_error_that_lists_the_present(folder: Path) -> None:
-    with pytest.raises(BundleError, match=r"no program unet_step for batch 4; it has text_encoder \(batch 1\)"):
+    with pytest.raises(
+        BundleError, match=r"no program unet_step for batch 4; it has text_encoder \(batch 1\)"
+    ):
         Bundle.open(folder).program("unet_step", 4)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from calotype import Request, RequestError
 
 
@@ -26,7 +27,9 @@ def test_defaults_are_those_of_diffusers() -> None:
         ({"image": "x.png", "strength": 0.3}, 0.3),
     ],
 )
-def test_strength_defaults_to_that_of_the_pipeline_that_would_draw_it(arguments: dict[str, Any], share: float) -> None:
+def test_strength_defaults_to_that_of_the_pipeline_that_would_draw_it(
+    arguments: dict[str, Any], share: float
+) -> None:
     assert Request(prompt="", **arguments).noise_share == share
 
 
@@ -55,7 +58,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": []}, "`prompt`: expected a string or a list of strings"),
     ({"prompt": ["a", "b"], "negative_prompt": ["c"]}, "expected 2 strings, one a prompt, found 1"),
     ({"prompt": "a", "negative_prompt": "b", "negative_prompt_embeds": EMBEDS}, "exclude each other"),
-    ({"prompt": "a", "num_inference_steps": 0}, "`num_inference_steps`: expected a whole number of at least 1, found 0"),
+    (
+        {"prompt": "a", "num_inference_steps": 0},
+        "`num_inference_steps`: expected a whole number of at least 1, found 0",
+    ),
     ({"prompt": "a", "num_inference_steps": 2.5}, "found 2.5"),
     ({"prompt": "a", "num_images_per_prompt": 0}, "`num_images_per_prompt`"),
     ({"prompt": "a", "clip_skip": -1}, "`clip_skip`: expected a whole number of at least 0"),

@@ -10,8 +10,9 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from calotype import Pipeline
 from numpy.typing import NDArray
+
+from calotype import Pipeline
 
 Array = NDArray[Any]
 
@@ -28,7 +29,9 @@ BETA = {"use_beta_sigmas": True}
 RULES: dict[str, dict[str, Any]] = {"": {}, "_karras": KARRAS, "_exponential": EXPONENTIAL, "_beta": BETA}
 
 
-def _with_rules(name: str, kind: str, changes: Mapping[str, Any] | None = None) -> dict[str, tuple[str, dict[str, Any]]]:
+def _with_rules(
+    name: str, kind: str, changes: Mapping[str, Any] | None = None
+) -> dict[str, tuple[str, dict[str, Any]]]:
     return {name + rule: (kind, {**(changes or {}), **extra}) for rule, extra in RULES.items()}
 
 
@@ -71,7 +74,9 @@ class Eager:
 
     def __init__(self, checkpoint: Path, way: str) -> None:
         kind: Any = getattr(diffusers, WAYS[way])
-        options = {} if way == "depth-to-image" else {"safety_checker": None, "requires_safety_checker": False}
+        options = (
+            {} if way == "depth-to-image" else {"safety_checker": None, "requires_safety_checker": False}
+        )
         self.pipeline: Any = kind.from_pretrained(checkpoint, torch_dtype=torch.float32, **options)
         self.pipeline.set_progress_bar_config(disable=True)
         self._config = dict(self.pipeline.scheduler.config)
@@ -83,7 +88,9 @@ class Eager:
         arguments = dict(request)
         seed = arguments.pop("seed")
         with torch.no_grad():
-            generator: Any = [torch.Generator().manual_seed(each) for each in seed] if isinstance(seed, list) else None
+            generator: Any = (
+                [torch.Generator().manual_seed(each) for each in seed] if isinstance(seed, list) else None
+            )
             generator = generator or torch.Generator().manual_seed(seed)
             latents = self.pipeline(**arguments, generator=generator, output_type="latent").images
             decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample

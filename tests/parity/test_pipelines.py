@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from calotype import Pipeline, schedulers
 from PIL import Image
-
 from tests.bundles import bundle, checkpoint
 from tests.parity.eager import SCHEDULERS, Eager, compare
+
+from calotype import Pipeline, schedulers
 
 STEPS = 7
 
@@ -33,7 +33,9 @@ def eager_of(name: str, way: str) -> Eager:
 def picture(name: str) -> Image.Image:
     manifest = pipeline_of(name).manifest
     noise = np.random.default_rng(7).uniform(0, 255, (manifest.height // 16, manifest.width // 16, 3))
-    return Image.fromarray(noise.astype(np.uint8)).resize((manifest.width, manifest.height), Image.Resampling.BICUBIC)
+    return Image.fromarray(noise.astype(np.uint8)).resize(
+        (manifest.width, manifest.height), Image.Resampling.BICUBIC
+    )
 
 
 def mask(name: str) -> Image.Image:

@@ -26,7 +26,14 @@ torch = pytest.importorskip("torch")
 
 SLOTS = 5
 STEPS = (3, 7, 20, 50)
-SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False, "skip_prk_steps": True}
+SD = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "skip_prk_steps": True,
+}
 DEMO = {**SD, "beta_end": 0.03, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 
 ANY_PREDICTION = ("epsilon", "v_prediction", "sample")
@@ -123,13 +130,13 @@ def probe(config: Mapping[str, Any], options: ScheduleOptions, monkeypatch: pyte
     return found
 
 
-def replay(table: Schedule) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """What the UNet sees and the latents after it, in the same coordinates."""
+def replay(table: Schedule, probe: Probe) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """What the UNet sees and the latents after it, each row starting from diffusers' latents."""
     rows = len(table)
     basis = np.eye(1 + 2 * rows)
     state = np.zeros((SLOTS, 1 + 2 * rows))
-    state[0] = basis[0]
-    for row in range(rows):
+    for row, latents in enumerate([basis[0], *probe.latents[:-1]]):
+        state[0] = latents
         seen = table.read[row] @ state
         state = table.write[row] @ np.vstack([state, basis[1 + row], basis[1 + rows + row]])
         yield seen, state[0]
@@ -139,7 +146,9 @@ def distance(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def worst_error(config: Mapping[str, Any], options: ScheduleOptions, monkeypatch: pytest.MonkeyPatch) -> float:
+def worst_error(
+    config: Mapping[str, Any], options: ScheduleOptions, monkeypatch: pytest.MonkeyPatch
+) -> float:
     """The largest relative error of a row, everything that has to be equal having been checked."""
     expected = probe(config, options, monkeypatch)
     table = schedulers.schedule(config, options, SLOTS)
@@ -150,7 +159,7 @@ def worst_error(config: Mapping[str, Any], options: ScheduleOptions, monkeypatch
     mixes = [*expected.mixes, (1.0, 0.0)]
     assert np.abs(np.vstack([table.add_noise, table.blend]) - mixes).max() <= 2e-6 * np.abs(mixes).max()
     worst = 0.0
-    for row, (seen, latents) in enumerate(replay(table)):
+    for row, (seen, latents) in enumerate(replay(table, expected)):
         worst = max(worst, distance(seen, expected.samples[row]), distance(latents, expected.latents[row]))
     return worst
 
@@ -180,7 +189,12 @@ def integrate_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusers.LMSDiscreteScheduler, "get_lms_coefficient", remembered)
 
 
-def check(config: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...] = STEPS, eta: float = 0.0) -> None:
+def check(
+    config: Mapping[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    steps: tuple[int, ...] = STEPS,
+    eta: float = 0.0,
+) -> None:
     worst = 0.0
     for count in steps:
         for start in starts(count):
@@ -198,7 +212,9 @@ def grid() -> Iterator[Any]:
             changes = {"timestep_spacing": spacing, "prediction_type": prediction}
             if rule:
                 changes[f"use_{rule}_sigmas"] = True
-            yield pytest.param({**SD, **changes, "_class_name": name}, id=f"{name}-{rule or 'plain'}-{spacing}-{prediction}")
+            yield pytest.param(
+                {**SD, **changes, "_class_name": name}, id=f"{name}-{rule or 'plain'}-{spacing}-{prediction}"
+            )
 
 
 @pytest.mark.parametrize("config", grid())
