@@ -1,0 +1,209 @@
+"""From a checkpoint to a bundle: `BuildOptions` in, a folder that appears whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from calotype.bundle import MANIFEST
+from calotype.errors import CheckpointError
+from calotype.manifest import Manifest, ProgramSpec, TimeEmbedding
+
+from calotype_export import bundle_files, signatures, trace, verify
+from calotype_export.checkpoint import open_checkpoint
+from calotype_export.programs import COMPONENTS
+from calotype_export.progress import Progress, silent
+from calotype_export.signatures import Sizes
+from calotype_export.sources import ALWAYS_FP32, DTYPES, Sources, precision_of, with_segmenter, wrapped
+from calotype_export.staging import staged
+
+STATE_SLOTS = 5
+MULTIPLE = 8
+PACKAGES = ("calotype", "torch", "diffusers", "transformers", "onnx", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a bundle shall be made from, and what it shall be.
+
+    `checkpoint` is a folder in diffusers' layout, a Hub id, or a .safetensors file with the folder of its `config`.
+    `size` is (height, width) in pixels; None is what the checkpoint was trained for.
+    """
+
+    checkpoint: Path | str
+    output: Path
+    size: tuple[int, int] | None = None
+    batches: tuple[int, ...] = (1,)
+    precision: str = "fp32"  # fp32, fp16 or bf16
+    scheduler: str | None = None  # diffusers' class name or a short one; None is the checkpoint's own
+    unguided: bool = False  # no classifier-free guidance inside the step, which is half the work
+    segmenter: Path | None = None  # folder of a CLIPSeg model
+    loras: tuple[Path, ...] = ()
+    embeddings: tuple[Path, ...] = ()  # textual inversions
+    revision: str | None = None  # of a Hub id
+    config: Path | None = None
+
+
+def build(options: BuildOptions, progress: Progress = silent) -> Path:
+    """Write the bundle `options.output` and return its path.
+
+    CheckpointError for options that the checkpoint cannot meet, and where the disk is full; ParityError for a
+    program that misses its gate. Whatever ends it early, Ctrl-C too, nothing is left.
+    """
+    check(options)
+    sources = opened(options, progress)
+    decided = decide(sources, options)
+    with staged(options.output) as folder:
+        (folder / "onnx").mkdir()
+        programs = export_programs(sources, decided, folder, progress)
+        write_files(sources, options, folder)
+        manifest = described(decided, programs, folder)
+        _write(manifest, folder)
+        record = verify.verify(folder, sources, progress=progress)
+        _write(dataclasses.replace(manifest, parity=record), folder)
+    return options.output
+
+
+def opened(options: BuildOptions, progress: Progress = silent) -> Sources:
+    """The models that `options` names, with what is to be merged in; no weight is read yet."""
+    checkpoint = open_checkpoint(options.checkpoint, options.revision, progress)
+    return with_segmenter(checkpoint, options.segmenter)
+
+
+def check(options: BuildOptions) -> None:
+    """CheckpointError for options that no checkpoint can meet."""
+    if options.precision not in DTYPES:
+        raise CheckpointError(
+            f"--precision: expected one of {', '.join(DTYPES)}, found {options.precision!r}",
+        )
+    if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):
+        height, width = options.size
+        near = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (width, height)]
+        raise CheckpointError(
+            f"--size: expected multiples of {MULTIPLE}, found {width}x{height}", f"try {near[0]}x{near[1]}"
+        )
+    if not options.batches or any(batch < 1 for batch in options.batches):
+        raise CheckpointError(f"--batch: expected positive numbers, found {list(options.batches)}")
+
+
+def decide(sources: Sources, options: BuildOptions) -> Manifest:
+    """The manifest without programs and files: everything that is known before a weight is read."""
+    checkpoint, unet = sources.checkpoint, sources.checkpoint.configs["unet"]
+    vae, text = checkpoint.configs["vae"], checkpoint.configs["text_encoder"]
+    height, width = options.size or checkpoint.size
+    chosen = {"scheduler": options.scheduler} if options.scheduler else {}
+    return Manifest(
+        family=checkpoint.family,
+        height=height,
+        width=width,
+        latent_channels=int(vae.get("latent_channels", 4)),
+        vae_scale_factor=2 ** (len(vae["block_out_channels"]) - 1),
+        batches=tuple(sorted(set(options.batches))),
+        precision=options.precision,
+        guided=not options.unguided and not checkpoint.timestep_cond,
+        conditioning=checkpoint.conditioning,
+        state_slots=STATE_SLOTS,
+        time_embedding=TimeEmbedding(
+            width=int(unet["block_out_channels"][0]),
+            flip_sin_to_cos=bool(unet.get("flip_sin_to_cos", True)),
+            freq_shift=float(unet.get("freq_shift", 0)),
+        ),
+        timestep_cond=checkpoint.timestep_cond,
+        max_length=int(text.get("max_position_embeddings", 77)),
+        programs=(),
+        files=(),
+        source={**checkpoint.source, **chosen},
+        versions={"opset": str(trace.OPSET), **{name: metadata.version(name) for name in PACKAGES if _there(name)}},
+    )
+
+
+def export_programs(
+    sources: Sources, decided: Manifest, folder: Path, progress: Progress = silent
+) -> tuple[ProgramSpec, ...]:
+    """Trace and write every program, one component in memory at a time."""
+    names = [name for name, component in COMPONENTS.items() if component in sources.components]
+    sizes = measure(sources)
+    programs: list[ProgramSpec] = []
+    for component in dict.fromkeys(COMPONENTS[name] for name in names):
+        progress("load " + component, 0, 1)
+        model = sources.load(component, precision_of(component, decided.precision))
+        progress("load " + component, 1, 1)
+        if component == "safety_checker":
+            bundle_files.write_safety_checker(sources, model, folder)
+        for name in (name for name in names if COMPONENTS[name] == component):
+            programs += _export(name, model, _Plan(decided, sizes, folder), progress)
+        del model
+        gc.collect()
+    return tuple(programs)
+
+
+def measure(sources: Sources) -> Sizes:
+    """Sizes that the manifest does not state."""
+    pixels: dict[str, tuple[int, int]] = {}
+    for component in (name for name in ALWAYS_FP32 if name in sources.components):
+        settings = sources.processor(component)
+        pixels[component] = (int(settings["height"]), int(settings["width"]))
+    return Sizes(int(sources.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    decided: Manifest
+    sizes: Sizes
+    folder: Path
+
+
+def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) -> list[ProgramSpec]:
+    """The program `name` for every batch size, sharing one file of weights."""
+    batches = plan.decided.batches if name == "unet_step" else (1,)
+    program, onnx = wrapped(name, model), plan.folder / "onnx"
+    data, drafts = onnx / f"{name}.data", list[ProgramSpec]()
+    graphs: list[Path] = []
+    with trace.weights(data) as stored:
+        for index, batch in enumerate(batches):
+            progress(f"export {name}", index, len(batches))
+            inputs = signatures.inputs(name, batch, plan.decided, plan.sizes)
+            example = {key: torch.from_numpy(value) for key, value in signatures.example(inputs, 0).items()}
+            graph = trace.trace(program, example, program.outputs)
+            graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
+            outputs = trace.outputs(graph)
+            trace.write(graph, graphs[-1], stored)
+            precision = precision_of(COMPONENTS[name], plan.decided.precision)
+            drafts.append(ProgramSpec(name, batch, precision, inputs, outputs, ()))
+    weights = bundle_files.describe(data, plan.folder)
+    progress(f"export {name}", len(batches), len(batches))
+    return [
+        dataclasses.replace(draft, files=(bundle_files.describe(path, plan.folder), weights))
+        for draft, path in zip(drafts, graphs, strict=True)
+    ]
+
+
+def write_files(sources: Sources, options: BuildOptions, folder: Path) -> None:
+    """Write everything that is neither a program nor the manifest nor written along with a program."""
+    bundle_files.write_tokenizer(sources.checkpoint.tokenizer(), folder, "tokenizer")
+    bundle_files.write_scheduler(sources, options.scheduler, folder)
+    bundle_files.write_processors(sources, folder)
+
+
+def described(decided: Manifest, programs: tuple[ProgramSpec, ...], folder: Path) -> Manifest:
+    """The manifest of what lies in `folder`, parity left out."""
+    files = tuple(bundle_files.describe(path, folder) for path in sorted(folder.glob("*.json")))
+    return dataclasses.replace(decided, programs=programs, files=files)
+
+
+def _write(manifest: Manifest, folder: Path) -> None:
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _there(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""The whole pipeline against eager diffusers: the same prompt and seeds through both, latents and pictures compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from calotype.bundle import Bundle
+from calotype.errors import ParityError
+from calotype.manifest import Manifest
+from calotype.pipeline import Pipeline
+from PIL import Image
+
+from calotype_export.gates import PIXELS_WITHIN, Array, check_picture, distance, gate, pixels_within
+from calotype_export.progress import Progress
+from calotype_export.sources import DTYPES, Sources
+
+PROMPT = "a painting of a lighthouse in a storm"
+STEPS = 4
+SEEDS = (0, 1)
+
+
+def compare(bundle: Bundle, sources: Sources, backend: str, progress: Progress) -> Mapping[str, Any]:
+    """The record of final latents and pictures. ParityError where they miss their gate."""
+    manifest, stage = bundle.manifest, "compare pipeline"
+    progress(stage, 0, 3)
+    latents, pictures = _eager(bundle, sources, "fp32")
+    progress(stage, 1, 3)
+    eager = None if manifest.precision == "fp32" else distance(_eager(bundle, sources, manifest.precision)[0], latents)
+    progress(stage, 2, 3)
+    found, drawn = _compiled(bundle, backend)
+    figures, bound = distance(found, latents), gate("the whole pipeline", "pipeline", eager)
+    bound.check(figures, backend)
+    within = min(pixels_within(one, other) for one, other in zip(drawn, pictures, strict=True))
+    if eager is None and within < PIXELS_WITHIN:
+        raise ParityError(
+            f"the whole pipeline misses its gate in {backend}: expected at least {PIXELS_WITHIN:.1%} of the pixels "
+            f"within 1/255 of eager diffusers, found {within:.2%}",
+            "the VAE decoder's own figure is the place to look; nothing was written",
+        )
+    for picture in drawn:
+        check_picture("the whole pipeline", picture)
+    progress(stage, 3, 3)
+    return {
+        "prompt": PROMPT,
+        "scheduler": bundle.json("scheduler.json")["_class_name"],
+        "num_inference_steps": STEPS,
+        "seeds": list(SEEDS),
+        "latents": {**dataclasses.asdict(figures), "bound": bound.bound, "reason": bound.reason},
+        "pixels_within_1_255": within,
+    }
+
+
+def request(manifest: Manifest) -> dict[str, Any]:
+    """Arguments that diffusers' pipeline of this family and `calotype.Pipeline` both take."""
+    arguments: dict[str, Any] = {
+        "prompt": PROMPT,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 7.5 if manifest.guided or manifest.timestep_cond else 1.0,
+        "output_type": "latent",
+    }
+    if manifest.conditioning:
+        arguments["image"] = _picture(manifest.height, manifest.width)
+    if "mask" in manifest.conditioning:
+        mask = Image.new("L", (manifest.width, manifest.height))
+        mask.paste(255, (0, 0, manifest.width // 2, manifest.height // 2))
+        arguments["mask_image"] = mask
+    return arguments
+
+
+def _picture(height: int, width: int) -> Image.Image:
+    patches = np.random.default_rng(0).integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
+    return Image.fromarray(patches.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
+
+
+def _eager(bundle: Bundle, sources: Sources, precision: str) -> tuple[list[Array], list[Array]]:
+    """Final latents and pictures of diffusers, one of each a seed."""
+    import diffusers
+
+    manifest, config = bundle.manifest, bundle.json("scheduler.json")
+    pipeline = sources.checkpoint.pipeline(DTYPES[precision])
+    if type(pipeline.scheduler).__name__ != config["_class_name"] or manifest.source.get("scheduler"):
+        pipeline.scheduler = getattr(diffusers, config["_class_name"]).from_config(dict(config))
+    arguments = request(manifest)
+    if "depth" not in manifest.conditioning:  # which takes its size from the picture
+        arguments |= {"height": manifest.height, "width": manifest.width}
+    latents: list[Array] = []
+    pictures: list[Array] = []
+    with torch.inference_mode():
+        for seed in SEEDS:
+            drawn = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(seed)).images
+            latents.append(drawn.float().numpy())
+            decoded = pipeline.vae.decode(drawn / pipeline.vae.config.scaling_factor).sample.float()
+            pictures.append((decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
+    del pipeline
+    gc.collect()
+    return latents, pictures
+
+
+def _compiled(bundle: Bundle, backend: str) -> tuple[list[Array], Sequence[Array]]:
+    """The same of the bundle's own programs, with the smallest batch."""
+    pipeline = Pipeline.load(bundle, backend, batches=bundle.manifest.batches[:1])
+    latents = [
+        np.asarray(pipeline(**request(bundle.manifest), seed=seed).images, dtype=np.float32) for seed in SEEDS
+    ]
+    pictures = [np.asarray(pipeline.decode_latents(one)) for one in latents]
+    pipeline.close()
+    return latents, pictures

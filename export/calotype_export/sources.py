@@ -1,0 +1,83 @@
+"""What a bundle is made from: a checkpoint, and the segmenter that may be put beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calotype.errors import CheckpointError
+from calotype_export import components, configs, eager, processors, programs, weight_files
+from calotype_export.checkpoint import Checkpoint
+from calotype_export.unet_step import UnetStep
+
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# DPT-hybrid's batch norms and the two judges are not safe in half precision, and are a small part of the work.
+ALWAYS_FP32 = ("depth_estimator", "safety_checker", "segmenter")
+SEGMENTER = "CLIPSegForImageSegmentation"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Models by component name, one loaded at a time."""
+
+    checkpoint: Checkpoint
+    segmenter: Path | None = None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components that there are."""
+        return (*self.checkpoint.components, *(("segmenter",) if self.segmenter else ()))
+
+    def load(self, component: str, precision: str) -> torch.nn.Module:
+        """The component in `precision` (fp32, fp16, bf16), in evaluation mode."""
+        dtype = DTYPES[precision]
+        if component != "segmenter":
+            return self.checkpoint.load(component, dtype)
+        assert self.segmenter is not None
+        kind = components.KINDS[SEGMENTER]
+        files = weight_files.find(self.segmenter, kind.weights)
+        return components.load(kind, self.segmenter, dtype, files.variant)
+
+    def processor(self, component: str) -> Mapping[str, Any]:
+        """How `component` wants its pictures."""
+        if component == "segmenter" and self.segmenter is not None:
+            return processors.record(configs.read(self.segmenter / "preprocessor_config.json"))
+        return self.checkpoint.processor(component)
+
+    def tokenizer(self, component: str) -> Any:
+        """The tokenizer of the text encoder or the segmenter."""
+        if component == "segmenter" and self.segmenter is not None:
+            return eager.tokenizer(self.segmenter)
+        return self.checkpoint.tokenizer()
+
+
+def precision_of(component: str, precision: str) -> str:
+    """The precision that `component` computes in, in a bundle of `precision`."""
+    return "fp32" if component in ALWAYS_FP32 else precision
+
+
+def with_segmenter(checkpoint: Checkpoint, folder: Path | None) -> Sources:
+    """The sources, once the config in `folder` was found to be CLIPSeg's. CheckpointError otherwise."""
+    if folder is not None:
+        found = components.kind_of(configs.read(folder / "config.json")).name
+        if found != SEGMENTER:
+            raise CheckpointError(f"--segmenter: expected a {SEGMENTER}, found a {found}")
+    return Sources(checkpoint, folder)
+
+
+def wrapped(program: str, model: Any) -> torch.nn.Module:
+    """`model` as the program called `program`."""
+    wrappers: Mapping[str, Any] = {
+        "text_encoder": programs.TextEncoder,
+        "unet_step": UnetStep,
+        "vae_encoder": programs.VaeEncoder,
+        "vae_decoder": programs.VaeDecoder,
+        "depth_estimator": programs.DepthEstimator,
+        "safety_checker": programs.SafetyChecker,
+        "segmenter": programs.Segmenter,
+    }
+    return wrappers[program](model)

@@ -1,0 +1,141 @@
+"""From a torch module with named tensors to an ONNX graph with fixed shapes, and its weights in a plain file beside it.
+
+Graphs of one program for several batch sizes share one file of weights, in which each distinct tensor lies once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from calotype.manifest import TensorSpec
+
+# Opset 23 has GroupNormalization and fused Attention nodes, and is the newest that torch 2.13 writes. On the same
+# UNet it gives the smallest graph of opsets 18 to 23, and ONNX Runtime 1.31 and OpenVINO 2026.4 run all of them.
+OPSET = 23
+# A smaller tensor stays in the graph: shapes and other constants, among them all that depend on the batch size.
+EXTERNAL_BYTES = 1024
+ALIGNMENT = 64
+
+
+class Weights:
+    """An open file of weights: `place` stores a tensor unless the same bytes are in it already."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._offsets: dict[str, int] = {}  # by sha256 of the bytes
+
+    def place(self, tensor: ir.TensorProtocol) -> ir.ExternalTensor:
+        """`tensor` as a reference into this file, which holds its bytes from now on."""
+        data = memoryview(_little_endian(tensor)).cast("B")
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._offsets:
+            self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT))
+            self._offsets[digest] = self._file.tell()
+            self._file.write(data)
+        return ir.ExternalTensor(
+            self._name,
+            self._offsets[digest],
+            data.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape),
+            name=tensor.name or "",
+            base_dir="",
+        )
+
+
+@contextmanager
+def weights(path: Path) -> Iterator[Weights]:
+    """A new file of weights at `path`."""
+    with path.open("xb") as file:
+        yield Weights(file, path.name)
+
+
+def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]) -> ir.Model:
+    """The graph of `module` for the shapes of `inputs`; its weights are still the module's own memory.
+
+    `module` takes a mapping of tensors like `inputs` and returns one whose names are `outputs`.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own workings
+        program = torch.onnx.export(
+            _Positional(module, tuple(inputs)).eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    _strip(program.model)
+    return program.model
+
+
+def write(model: ir.Model, path: Path, stored: Weights) -> None:
+    """Write the graph to `path` and every tensor of at least EXTERNAL_BYTES to `stored`, beside it."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes >= EXTERNAL_BYTES:
+            value.const_value = stored.place(tensor)
+    proto: Any = ir.serde.serialize_model(model)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def outputs(model: ir.Model) -> tuple[TensorSpec, ...]:
+    """What the manifest says about the outputs of the graph."""
+    found: list[TensorSpec] = []
+    for value in model.graph.outputs:
+        if value.name is None or value.dtype is None or value.shape is None or not value.shape.is_static():
+            raise RuntimeError(f"output {value} has no fixed shape")
+        found.append(TensorSpec(value.name, str(value.dtype.numpy()), value.shape.numpy()))
+    return tuple(found)
+
+
+class _Positional(nn.Module):
+    """A module over named tensors, called with the tensors in order: what the exporter can name without guessing."""
+
+    def __init__(self, module: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.program = module
+        self.names = names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.program(dict(zip(self.names, tensors, strict=True))).values())
+
+
+def _little_endian(tensor: ir.TensorProtocol) -> Any:
+    """The bytes of `tensor`, without a copy where they are contiguous torch memory."""
+    raw = tensor.raw
+    if isinstance(raw, Tensor) and raw.is_contiguous():
+        return raw.detach().reshape(-1).view(torch.uint8).numpy()
+    return tensor.tobytes()
+
+
+def _strip(model: ir.Model) -> None:
+    """Take out what tells of this machine and not of the program: stack traces with paths, documentation."""
+    graphs = [model.graph, *model.functions.values()]
+    model.metadata_props.clear()
+    model.doc_string = None
+    for graph in graphs:
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+                value.doc_string = None
+    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+        value.doc_string = None
