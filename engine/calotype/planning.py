@@ -18,8 +18,11 @@ def plan(request: Request, config: Mapping[str, Any], slots: int) -> Schedule:
     """
     if request.scheduler is not None:
         config = schedulers.select(request.scheduler, config)
-    given = request.timesteps if request.timesteps is not None else request.sigmas
-    steps = request.num_inference_steps if given is None else len(given)
+    steps = request.num_inference_steps
+    if request.timesteps is not None:
+        steps = len(request.timesteps)
+    elif request.sigmas is not None:
+        steps = len(request.sigmas) - 1  # the last one is where the last step ends
     kept = min(int(steps * request.noise_share), steps)
     if kept < 1:
         raise RequestError(

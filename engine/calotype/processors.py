@@ -79,9 +79,8 @@ class ImageProcessor:
             raise BundleError(
                 f"{path}: this image processor has no {', '.join(missing)}", "export the bundle again"
             )
-        return cls(
-            **{name: tuple(value) if isinstance(value := found[name], list) else value for name in names}
-        )
+        fields: dict[str, Any] = {name: found[name] for name in names}
+        return cls(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ImageProcessor:
@@ -144,10 +143,9 @@ class ImageProcessor:
 def center_crop(pixels: Array, height: int, width: int) -> Array:
     """The middle (height, width, C) of (h, w, C), zeros where there is none (transformers' `center_crop`)."""
     cropped = np.zeros((height, width, *pixels.shape[2:]), pixels.dtype)
-    into, cut = zip(
-        *(_overlap(pixels.shape[axis], size) for axis, size in ((0, height), (1, width))), strict=True
-    )
-    cropped[into] = pixels[cut]
+    rows, kept_rows = _overlap(pixels.shape[0], height)
+    columns, kept_columns = _overlap(pixels.shape[1], width)
+    cropped[rows, columns] = pixels[kept_rows, kept_columns]
     return cropped
 
 

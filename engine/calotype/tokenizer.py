@@ -56,7 +56,7 @@ class Tokenizer:
         expected, found = [config["bos_token_id"], config["eos_token_id"]], backend.encode("").ids
         if found != expected:
             raise BundleError(
-                f"{tokenizer_json}: expected start and end alone for an empty text, {expected}, found {found}",
+                f"{tokenizer_json}: expected start and end for an empty text, {expected}, found {found}",
                 "export the bundle again",
             )
         return cls(backend, config["eos_token_id"], config["pad_token_id"], config["model_max_length"])
