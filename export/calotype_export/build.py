@@ -148,7 +148,8 @@ def measure(sources: Sources) -> Sizes:
     pixels: dict[str, tuple[int, int]] = {}
     for component in (name for name in ALWAYS_FP32 if name in sources.components):
         settings = sources.processor(component)
-        pixels[component] = (int(settings["height"]), int(settings["width"]))
+        height, width = settings["crop"] or (settings["height"], settings["width"])
+        pixels[component] = (int(height), int(width))
     return Sizes(int(sources.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
 
 
