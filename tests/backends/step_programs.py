@@ -116,7 +116,9 @@ def _weights(precision: str) -> dict[str, np.ndarray[Any, Any]]:
     }
     dtype = helper.tensor_dtype_to_np_dtype(TYPES[precision])
     return {
-        name: (generator.standard_normal(shape) / np.sqrt(np.prod(shape) / shape[-1 if len(shape) == 2 else 0]))
+        name: (
+            generator.standard_normal(shape) / np.sqrt(np.prod(shape) / shape[-1 if len(shape) == 2 else 0])
+        )
         .astype(np.float32)
         .astype(dtype)
         for name, shape in shapes.items()

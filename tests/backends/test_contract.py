@@ -12,6 +12,9 @@ from typing import cast
 
 import numpy as np
 import pytest
+from tests import fakes
+from tests.backends import step_programs
+from tests.backends.step_programs import C, F, H, S, W
 
 from calotype import backends
 from calotype.backends import Array, BackendOptions, Program
@@ -19,25 +22,34 @@ from calotype.backends._buffers import BufferedProgram
 from calotype.errors import BackendError, BundleError
 from calotype.features import time_features
 from calotype.manifest import ProgramSpec, TensorSpec, TimeEmbedding
-from tests import fakes
-from tests.backends import step_programs
-from tests.backends.step_programs import C, F, H, S, W
 
 Make = Callable[..., Program]
-CASES = [("fake", "fp32"), *((name, "fp32") for name in backends.names()), ("openvino", "bf16")]
-CASES += [(name, "fp16") for name in backends.names()]
+Case = tuple[str, str]  # backend, precision
+VENDORS: list[Case] = [
+    *((name, "fp32") for name in backends.names()),
+    ("onnxruntime", "fp16"),
+    ("openvino", "bf16"),
+]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
-def case(request: pytest.FixtureRequest) -> tuple[str, str]:
-    name, precision = request.param
-    if name != "fake" and name not in backends.installed():
-        pytest.skip(f"{name} is not installed")
-    return name, precision
+@pytest.fixture(params=[("fake", "fp32"), *VENDORS], ids="-".join)
+def case(request: pytest.FixtureRequest) -> Case:
+    return available(request.param)
+
+
+@pytest.fixture(params=VENDORS, ids="-".join)
+def vendor(request: pytest.FixtureRequest) -> Case:
+    return available(request.param)
+
+
+def available(case: Case) -> Case:
+    if case[0] != "fake" and case[0] not in backends.installed():
+        pytest.skip(f"{case[0]} is not installed")
+    return case
 
 
 @pytest.fixture
-def make(case: tuple[str, str], tmp_path: Path) -> Make:
+def make(case: Case, tmp_path: Path) -> Make:
     """`make(precision=..., batch=...)` loads a step program on the backend of the case."""
 
     def load(precision: str = case[1], batch: int = 2) -> Program:
@@ -259,7 +271,9 @@ def test_the_solver_is_float32(make: Make) -> None:
     program = make()
     inputs = step_inputs()
     outputs = program.run(inputs)
-    slots = np.concatenate([inputs["state"], outputs["prediction"][:, None], inputs["noise"][:, None]], axis=1)
+    slots = np.concatenate(
+        [inputs["state"], outputs["prediction"][:, None], inputs["noise"][:, None]], axis=1
+    )
     expected = np.einsum("bst,bt...->bs...", inputs["write"].astype(np.float64), slots.astype(np.float64))
     error = np.linalg.norm(outputs["next_state"] - expected) / np.linalg.norm(expected)
     assert error < 2e-7
@@ -326,13 +340,17 @@ def test_programs_of_two_batch_sizes_share_one_data_file(make: Make) -> None:
 def test_a_run_names_every_input_that_was_never_given(make: Make) -> None:
     program = make()
     given = {name: value for name, value in step_inputs().items() if name in ("state", "read", "noise")}
-    with pytest.raises(BackendError, match=r"unet_step \(batch 2\): inputs .* never given: write, time_features"):
+    with pytest.raises(
+        BackendError, match=r"unet_step \(batch 2\): inputs .* never given: write, time_features"
+    ):
         program.run(given)
 
 
 def test_a_wrong_dtype_is_refused_with_both_named(make: Make) -> None:
     state = step_inputs()["state"].astype(np.float64)
-    with pytest.raises(BackendError, match=r"input `state`: expected float32 .*, found float64 \(2, 3, 4, 8, 8\)"):
+    with pytest.raises(
+        BackendError, match=r"input `state`: expected float32 .*, found float64 \(2, 3, 4, 8, 8\)"
+    ):
         make().bind({"state": state})
 
 
@@ -347,7 +365,7 @@ def test_an_unknown_input_is_refused_with_the_nearest_name(make: Make) -> None:
 
 
 def test_an_output_cannot_be_bound(make: Make) -> None:
-    with pytest.raises(BackendError, match="has no input `prediction`"):
+    with pytest.raises(BackendError, match=r"has no input `prediction`"):
         make().bind({"prediction": np.zeros((2, C, H, W), np.float32)})
 
 
@@ -355,7 +373,7 @@ def test_a_refused_bind_sets_nothing(make: Make) -> None:
     program = make()
     inputs = step_inputs()
     program.bind(inputs)
-    with pytest.raises(BackendError, match="`read`"):
+    with pytest.raises(BackendError, match=r"`read`"):
         program.bind({"state": inputs["state"] * 2, "read": np.zeros(1, np.float32)})
     assert np.array_equal(program.get("state", 0), inputs["state"][0])
 
@@ -369,12 +387,12 @@ def test_an_output_is_carried_only_into_an_input_of_its_form(make: Make) -> None
 def test_one_input_takes_one_carried_output(make: Make) -> None:
     program = make()
     program.carry("prediction", "noise")
-    with pytest.raises(BackendError, match="has no output `state`"):
+    with pytest.raises(BackendError, match=r"has no output `state`"):
         program.carry("state", "next_state")
     spec = dataclasses.replace(program.spec, outputs=(*program.spec.outputs, noise_like("second")))
     doubled = fakes.program(spec, fake_step)
     doubled.carry("prediction", "noise")
-    with pytest.raises(BackendError, match="`second` .* `prediction` is carried into `noise` already"):
+    with pytest.raises(BackendError, match=r"`second` .* `prediction` is carried into `noise` already"):
         doubled.carry("second", "noise")
 
 
@@ -395,22 +413,26 @@ def test_a_row_beyond_the_batch_is_refused(make: Make) -> None:
 def test_a_row_of_a_wrong_shape_is_refused(make: Make) -> None:
     program = make()
     program.bind(step_inputs())
-    with pytest.raises(BackendError, match=r"row 1 of input `noise`: expected float32 \(4, 8, 8\), found float32 \(4,\)"):
+    with pytest.raises(
+        BackendError, match=r"row 1 of input `noise`: expected float32 \(4, 8, 8\), found float32 \(4,\)"
+    ):
         program.put("noise", 1, np.zeros(C, np.float32))
 
 
 def test_a_row_is_put_only_among_rows_that_were_bound(make: Make) -> None:
-    with pytest.raises(BackendError, match="(?s)row 0 of input `noise` has no other rows.*bind the whole input"):
+    with pytest.raises(
+        BackendError, match=r"(?s)row 0 of input `noise` has no other rows.*bind the whole input"
+    ):
         make().put("noise", 0, np.zeros((C, H, W), np.float32))
 
 
 def test_what_was_never_given_or_computed_cannot_be_read(make: Make) -> None:
     program = make()
-    with pytest.raises(BackendError, match="input `state` was never given"):
+    with pytest.raises(BackendError, match=r"input `state` was never given"):
         program.get("state", 0)
-    with pytest.raises(BackendError, match="output `prediction` is empty before the first run"):
+    with pytest.raises(BackendError, match=r"output `prediction` is empty before the first run"):
         program.get("prediction", 0)
-    with pytest.raises(BackendError, match="has no tensor `latents`"):
+    with pytest.raises(BackendError, match=r"has no tensor `latents`"):
         program.get("latents", 0)
 
 
@@ -443,44 +465,49 @@ def test_closing_releases_the_engine(make: Make) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (TensorSpec("state", "float32", (2, S, C, H, W + 1)), r"input `state`: .* says float32 \(2, 3, 4, 8, 9\)"),
-        (TensorSpec("state", "float16", (2, S, C, H, W)), r"input `state`: .* says float16 .* graph has float32"),
-        (TensorSpec("latents", "float32", (2, S, C, H, W)), r"input `latents`: .* says float32 .* graph has none"),
+        (
+            TensorSpec("state", "float32", (2, S, C, H, W + 1)),
+            r"input `state`: .* says float32 \(2, 3, 4, 8, 9\)",
+        ),
+        (
+            TensorSpec("state", "float16", (2, S, C, H, W)),
+            r"input `state`: .* says float16 .* graph has float32",
+        ),
+        (
+            TensorSpec("latents", "float32", (2, S, C, H, W)),
+            r"input `latents`: .* says float32 .* graph has none",
+        ),
     ],
 )
 def test_a_spec_that_the_graph_does_not_match_is_refused_by_name(
-    case: tuple[str, str], tmp_path: Path, changed: TensorSpec, message: str
+    vendor: Case, tmp_path: Path, changed: TensorSpec, message: str
 ) -> None:
-    if case[0] == "fake":
-        pytest.skip("a fake has no graph")
-    spec = step_programs.write(tmp_path, case[1])
+    spec = step_programs.write(tmp_path, vendor[1])
     with pytest.raises(BundleError, match=message):
-        load_spec(case[0], tmp_path, dataclasses.replace(spec, inputs=(changed, *spec.inputs[1:])))
+        load_spec(vendor[0], tmp_path, dataclasses.replace(spec, inputs=(changed, *spec.inputs[1:])))
 
 
-def test_an_output_that_the_spec_does_not_have_is_refused_by_name(case: tuple[str, str], tmp_path: Path) -> None:
-    if case[0] == "fake":
-        pytest.skip("a fake has no graph")
-    spec = step_programs.write(tmp_path, case[1])
-    with pytest.raises(BundleError, match=r"output `prediction`: the manifest says none, the graph has float32"):
-        load_spec(case[0], tmp_path, dataclasses.replace(spec, outputs=spec.outputs[:1]))
+def test_an_output_that_the_spec_does_not_have_is_refused_by_name(vendor: Case, tmp_path: Path) -> None:
+    spec = step_programs.write(tmp_path, vendor[1])
+    with pytest.raises(
+        BundleError, match=r"output `prediction`: the manifest says none, the graph has float32"
+    ):
+        load_spec(vendor[0], tmp_path, dataclasses.replace(spec, outputs=spec.outputs[:1]))
 
 
-def test_a_damaged_graph_is_refused_with_its_file_named(case: tuple[str, str], tmp_path: Path) -> None:
-    if case[0] == "fake":
-        pytest.skip("a fake has no graph")
-    spec = step_programs.write(tmp_path, case[1])
+def test_a_damaged_graph_is_refused_with_its_file_named(vendor: Case, tmp_path: Path) -> None:
+    spec = step_programs.write(tmp_path, vendor[1])
     graph = tmp_path / spec.files[0].path
     graph.write_bytes(graph.read_bytes()[:-100])
     with pytest.raises(BundleError, match=r"onnx/unet_step_2.onnx is no ONNX graph: it ends in the middle"):
-        load_spec(case[0], tmp_path, spec)
+        load_spec(vendor[0], tmp_path, spec)
 
 
-def test_what_the_library_cannot_load_is_reported_with_its_message(case: tuple[str, str], tmp_path: Path) -> None:
-    if case[0] == "fake":
-        pytest.skip("a fake has no graph")
-    spec = step_programs.write(tmp_path, case[1])
+def test_what_the_library_cannot_load_is_reported_with_its_message(vendor: Case, tmp_path: Path) -> None:
+    spec = step_programs.write(tmp_path, vendor[1])
     graph = tmp_path / spec.files[0].path
     graph.write_bytes(graph.read_bytes().replace(b"Sigmoid", b"Sigmoif"))
-    with pytest.raises(BackendError, match=r"(?s)unet_step \(batch 2\): .* cannot load onnx/unet_step_2.*Sigmoif"):
-        load_spec(case[0], tmp_path, spec)
+    with pytest.raises(
+        BackendError, match=r"(?s)unet_step \(batch 2\): .* cannot load onnx/unet_step_2.*Sigmoif"
+    ):
+        load_spec(vendor[0], tmp_path, spec)

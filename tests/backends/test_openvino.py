@@ -1,0 +1,72 @@
+"""What OpenVINO alone does: precision, and the devices it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.backends import step_programs
+from tests.backends.test_contract import step_inputs
+
+from calotype import backends
+from calotype.backends import BackendOptions
+from calotype.errors import BackendError
+
+ov = pytest.importorskip("openvino", reason="openvino is not installed")
+
+
+def compiled(tmp_path: Path, precision: str, threads: int | None = 1) -> Any:
+    spec = step_programs.write(tmp_path, precision)
+    program: Any = backends.load("openvino", tmp_path, spec, BackendOptions(threads=threads))
+    return program._engine._request.get_compiled_model()
+
+
+def precisions(model: Any) -> dict[str, str]:
+    """The type in which each kind of operation runs."""
+    operations = (operation.get_rt_info() for operation in model.get_runtime_model().get_ordered_ops())
+    return {text(found["layerType"]): text(found["runtimePrecision"]) for found in operations}
+
+
+def text(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16"
+)
+def test_a_bf16_graph_runs_its_unet_in_bf16_and_its_solver_in_float32(tmp_path: Path) -> None:
+    found = precisions(compiled(tmp_path, "bf16"))
+    assert (found["Convolution"], found["FullyConnected"], found["Reduce"]) == ("bf16", "bf16", "f32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fp32_and_fp16_graphs_run_in_float32(tmp_path: Path, precision: str) -> None:
+    found = precisions(compiled(tmp_path, precision))
+    assert {found["Convolution"], found["FullyConnected"], found["Reduce"]} == {"f32"}
+
+
+def test_an_fp16_graph_is_the_fp32_one_with_rounded_weights(tmp_path: Path) -> None:
+    found = {}
+    for precision in ("fp32", "fp16"):
+        spec = step_programs.write(tmp_path / precision, precision)
+        program = backends.load("openvino", tmp_path / precision, spec, BackendOptions(threads=1))
+        found[precision] = program.run(step_inputs())["prediction"]
+    error = np.linalg.norm(found["fp16"] - found["fp32"]) / np.linalg.norm(found["fp32"])
+    assert 0 < error < 1e-3
+
+
+def test_the_settings_are_those_of_the_options(tmp_path: Path) -> None:
+    model = compiled(tmp_path, "fp32")
+    assert model.get_property("INFERENCE_NUM_THREADS") == 1
+    assert model.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    assert model.get_property("NUM_STREAMS") == 1
+
+
+def test_another_device_is_refused(tmp_path: Path) -> None:
+    spec = step_programs.write(tmp_path)
+    with pytest.raises(
+        BackendError, match=r"(?s)openvino runs on cpu, found device cuda.*onnxruntime for cuda"
+    ):
+        backends.load("openvino", tmp_path, spec, BackendOptions("cuda"))
