@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -40,16 +41,28 @@ class CudaDevice:
         return self.multiprocessors * (self.threads_per_multiprocessor // 256) * 256
 
 
-class Generator(Protocol):
+class Generator(ABC):
     """A seeded stream of normal noise."""
 
     def normal(self, shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> Array:
-        """The next draw of `shape`, float32 or float16 as torch 2.13 draws it.
+        """The next draw of `shape`, float32 or float16 as torch 2.13 draws it; RequestError for other dtypes.
 
         float16 is the float32 draw rounded where the size is below 16 or a multiple of it; of any other size
         torch's CPU generator redoes the last 16 numbers from a different place of the stream.
         """
-        ...
+        kind = np.dtype(dtype)
+        if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
+            raise RequestError(
+                f"noise dtype: expected float32 or float16, found {kind}",
+                "draw float32 and convert: torch's float64 noise is another stream",
+            )
+        dimensions = tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
+        drawn = self._draw(math.prod(dimensions), kind)
+        return drawn.reshape(dimensions).astype(kind, copy=False)
+
+    @abstractmethod
+    def _draw(self, size: int, kind: np.dtype[Any]) -> Array:
+        """The next `size` numbers, float32."""
 
 
 def generator(seed: int, source: str = "cpu", device: CudaDevice | None = None) -> Generator:
@@ -90,30 +103,17 @@ def _unsigned(seed: object) -> int:
     return number % 2**64
 
 
-def _dimensions(shape: int | Sequence[int], dtype: DTypeLike) -> tuple[int, ...]:
-    """`shape` as a tuple, once `dtype` is known to be one of the two that can be drawn."""
-    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float16)):
-        raise RequestError(
-            f"noise dtype: expected float32 or float16, found {np.dtype(dtype)}",
-            "draw float32 and convert: torch's float64 noise is another stream",
-        )
-    return (operator.index(shape),) if not isinstance(shape, Sequence) else tuple(shape)
-
-
-class CpuGenerator:
+class CpuGenerator(Generator):
     """Source: `normal_fill` and `normal_distribution` of torch's ATen/native/cpu/DistributionTemplates.h."""
 
     def __init__(self, seed: int) -> None:
         self._mersenne = np.random.RandomState(seed % 2**32)
         self._spare: float | None = None  # the sine of the last small draw's unfinished pair
 
-    def normal(self, shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> Array:
-        """The next draw of `shape`; see `Generator.normal`."""
-        dimensions = _dimensions(shape, dtype)
-        size = math.prod(dimensions)
-        half = np.dtype(dtype) == np.float16
-        drawn = self._large(size, 0 if half else size % BLOCK) if size >= BLOCK else self._small(size)
-        return drawn.reshape(dimensions).astype(dtype, copy=False)
+    def _draw(self, size: int, kind: np.dtype[Any]) -> Array:
+        if size < BLOCK:
+            return np.array([self._next() for _ in range(size)], np.float32)
+        return self._large(size, size % BLOCK if kind == np.float32 else 0)
 
     def _words(self, count: int) -> NDArray[np.uint32]:
         return self._mersenne.randint(0, 2**32, size=count, dtype=np.uint32)
@@ -131,23 +131,16 @@ class CpuGenerator:
         normals = box_muller(np.concatenate([uniforms[:whole], uniforms[whole + unused :]]))
         return np.concatenate([normals[: size - last], normals[whole:]])
 
-    def _small(self, size: int) -> Array:
-        """One number after another in float64, each second one the spare of the one before."""
-        numbers = np.empty(size, np.float32)
-        for index in range(size):
-            if self._spare is None:
-                numbers[index], self._spare = self._pair()
-            else:
-                numbers[index], self._spare = self._spare, None
-        return numbers
-
-    def _pair(self) -> tuple[float, float]:
-        """Two normals of float64 from two uniforms of 53 bits, each from two words, the high one first."""
-        words = self._words(4).astype(np.uint64)
-        turn, chance = (((int(words[i]) << 32) | int(words[i + 1])) % 2**53 * 2.0**-53 for i in (0, 2))
-        radius = math.sqrt(-2.0 * math.log1p(-chance))
-        angle = 2.0 * math.pi * turn
-        return radius * math.cos(angle), radius * math.sin(angle)
+    def _next(self) -> float:
+        """One normal of float64; two of them come from two uniforms of 53 bits, the high word of each first."""
+        if self._spare is not None:
+            number, self._spare = self._spare, None
+            return number
+        words = [int(word) for word in self._words(4)]
+        turn, chance = ((high << 32 | low) % 2**53 * 2.0**-53 for high, low in (words[:2], words[2:]))
+        radius, angle = math.sqrt(-2.0 * math.log1p(-chance)), 2.0 * math.pi * turn
+        self._spare = radius * math.sin(angle)
+        return radius * math.cos(angle)
 
 
 def box_muller(uniforms: Array) -> Array:
@@ -183,11 +176,7 @@ LOGARITHM = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-
 LOG_2 = (np.float32(-2.12194440e-4), np.float32(0.693359375))  # low part, high part
 SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-QUARTER_PI = (
-    np.float32(-0.78515625),
-    np.float32(-2.4187564849853515625e-4),
-    np.float32(-3.77489497744594108e-8),
-)
+QUARTER_PI = (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
 
 
 def logarithm(x: Array) -> Array:
@@ -207,7 +196,7 @@ def sine_cosine(x: Array) -> tuple[Array, Array]:
     octant = ((x * np.float32(1.27323954473516)).astype(np.int32) + 1) & ~1
     turns = octant.astype(np.float32)
     for part in QUARTER_PI:
-        x = _fused(turns, part, x)
+        x = _fused(turns, np.float32(part), x)
     square = x * x
     cosine = _fused(_horner(COSINE, square) * square, square, square * np.float32(-0.5)) + np.float32(1)
     sine = _fused(_horner(SINE, square) * square, x, x)
@@ -216,7 +205,7 @@ def sine_cosine(x: Array) -> tuple[Array, Array]:
     return np.where(octant & 4, -sine, sine), np.where((octant - 2) & 4, cosine, -cosine)
 
 
-class CudaGenerator:
+class CudaGenerator(Generator):
     """Source: torch's ATen/native/cuda/DistributionTemplates.h over cuRAND's Philox4x32-10 (Salmon 2011)."""
 
     def __init__(self, seed: int, device: CudaDevice) -> None:
@@ -224,16 +213,12 @@ class CudaGenerator:
         self._launch = device.launch
         self._turns = 0  # turns of the kernel's loop so far: a quarter of torch's offset
 
-    def normal(self, shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> Array:
-        """The next draw of `shape`; see `Generator.normal`."""
-        dimensions = _dimensions(shape, dtype)
-        size = math.prod(dimensions)
+    def _draw(self, size: int, kind: np.dtype[Any]) -> Array:  # noqa: ARG002
         threads = min(-(-size // 256) * 256, self._launch)
         turns = -(-size // (4 * threads)) if size else 0
         drawn = [philox_normals(self._key, self._turns + turn, threads) for turn in range(turns)]
         self._turns += turns
-        flat = np.concatenate(drawn, axis=None)[:size] if drawn else np.empty(0, np.float32)
-        return flat.reshape(dimensions).astype(dtype, copy=False)
+        return np.concatenate(drawn, axis=None)[:size] if drawn else np.empty(0, np.float32)
 
 
 def philox_normals(key: tuple[int, int], turn: int, threads: int) -> Array:

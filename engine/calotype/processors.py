@@ -79,8 +79,9 @@ class ImageProcessor:
             raise BundleError(
                 f"{path}: this image processor has no {', '.join(missing)}", "export the bundle again"
             )
-        fields: dict[str, Any] = {name: found[name] for name in names}
-        return cls(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
+        for name in ("crop", "image_mean", "image_std"):
+            found[name] = found[name] and tuple(found[name])
+        return cls(**{name: found[name] for name in names})
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ImageProcessor:
@@ -92,7 +93,9 @@ class ImageProcessor:
         if settings.get("do_pad"):
             raise CheckpointError("image processor: expected `do_pad` false, found true")
         resized = _size(settings["size"], settings["name"] == "CLIP") if settings["do_resize"] else {}
-        crop = _size(settings["crop_size"], False) if settings.get("do_center_crop") else None
+        crop = _size(settings["crop_size"], False) if settings.get("do_center_crop") else {}
+        if "shortest_edge" in crop:
+            raise CheckpointError(f"image processor: expected a crop of height and width, found {crop}")
         normalised = settings["do_normalize"]
         return cls(
             **resized,
