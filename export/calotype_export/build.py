@@ -16,8 +16,9 @@ from calotype.errors import CheckpointError
 from calotype.manifest import Manifest, ProgramSpec, TimeEmbedding
 
 from calotype_export import bundle_files, signatures, trace, verify
-from calotype_export.checkpoint import open_checkpoint
+from calotype_export.adapters import EmbeddingFile, LoraFile
 from calotype_export.programs import COMPONENTS
+from calotype_export.opening import Source, open_source
 from calotype_export.progress import Progress, silent
 from calotype_export.signatures import Sizes
 from calotype_export.sources import ALWAYS_FP32, DTYPES, Sources, precision_of, with_segmenter, wrapped
@@ -44,8 +45,8 @@ class BuildOptions:
     scheduler: str | None = None  # diffusers' class name or a short one; None is the checkpoint's own
     unguided: bool = False  # no classifier-free guidance inside the step, which is half the work
     segmenter: Path | None = None  # folder of a CLIPSeg model
-    loras: tuple[Path, ...] = ()
-    embeddings: tuple[Path, ...] = ()  # textual inversions
+    loras: tuple[LoraFile, ...] = ()
+    embeddings: tuple[EmbeddingFile, ...] = ()  # textual inversions
     revision: str | None = None  # of a Hub id
     config: Path | None = None
 
@@ -72,7 +73,8 @@ def build(options: BuildOptions, progress: Progress = silent) -> Path:
 
 def opened(options: BuildOptions, progress: Progress = silent) -> Sources:
     """The models that `options` names, with what is to be merged in; no weight is read yet."""
-    checkpoint = open_checkpoint(options.checkpoint, options.revision, progress)
+    source = Source(options.checkpoint, options.revision, options.config, options.loras, options.embeddings)
+    checkpoint = open_source(source, progress)
     return with_segmenter(checkpoint, options.segmenter)
 
 

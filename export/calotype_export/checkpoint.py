@@ -61,7 +61,9 @@ class Checkpoint:
     scheduler: Mapping[str, Any]  # as the file has it
     read: Reader = _read
     read_tokenizer: Tokenizers = eager.tokenizer
-    additions: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])  # what was merged in: digest
+    additions: Mapping[str, str] = dataclasses.field(
+        default_factory=dict[str, str]
+    )  # what was merged in: digest
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -148,13 +150,20 @@ def open_checkpoint(
     """
     path = Path(source).expanduser()
     if path.is_file():
-        hint = weight_files.PICKLE_HINT if path.suffix in weight_files.PICKLES else (
-            "a single .safetensors file needs --config FOLDER: a checkpoint's folder without its weights")
+        hint = (
+            weight_files.PICKLE_HINT
+            if path.suffix in weight_files.PICKLES
+            else (
+                "a single .safetensors file needs --config FOLDER: a checkpoint's folder without its weights"
+            )
+        )
         raise CheckpointError(f"{path.name} is a file, expected a folder in diffusers' layout", hint)
     if path.is_dir():
         return read_folder(path, path.resolve().name, revision=None)
     if not _HUB_ID.fullmatch(str(source)):
-        raise CheckpointError(f"there is no folder {source}", "give a folder in diffusers' layout, or a Hub id `owner/name`")
+        raise CheckpointError(
+            f"there is no folder {source}", "give a folder in diffusers' layout, or a Hub id `owner/name`"
+        )
     from calotype_export import hub
 
     folder, commit = hub.fetch(str(source), revision, progress)
@@ -182,7 +191,9 @@ class Layout:
 def read_layout(root: Path) -> Layout:
     """Read and judge every config file in `root`."""
     if not (root / "model_index.json").is_file():
-        raise CheckpointError(f"{root.name} has no model_index.json", "expected a folder in diffusers' layout")
+        raise CheckpointError(
+            f"{root.name} has no model_index.json", "expected a folder in diffusers' layout"
+        )
     index = configs.read(root / "model_index.json")
     classes = _classes(index)
     models: dict[str, tuple[Kind, Mapping[str, Any]]] = {}
@@ -210,7 +221,9 @@ def _classes(index: Mapping[str, Any]) -> Mapping[str, str]:
             raise CheckpointError(
                 f"model_index.json: {component} is a {name} of {entry[0]}, "
                 f"expected {' or '.join(allowed) or 'no such component'}",
-                f"did you mean {near[0]}?" if near else "only these classes are built; code of a checkpoint never runs",
+                f"did you mean {near[0]}?"
+                if near
+                else "only these classes are built; code of a checkpoint never runs",
             )
         found[component] = name
     missing = [component for component in (*_REQUIRED, "tokenizer", "scheduler") if component not in found]

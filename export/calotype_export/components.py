@@ -50,10 +50,10 @@ KINDS: Mapping[str, Kind] = {
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
     """The kind that a component's config names. CheckpointError for a class that is not on the list."""
-    name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    name = str(config.get("_class_name") or next(iter(config.get("architectures") or []), None))
     if name in KINDS:
         return KINDS[name]
-    near = difflib.get_close_matches(str(name), KINDS, n=1)
+    near = difflib.get_close_matches(name, KINDS, n=1)
     raise CheckpointError(
         f"a component is a {name!r}, which cannot be exported",
         (f"did you mean {near[0]}? " if near else "") + f"classes that can be: {', '.join(KINDS)}",

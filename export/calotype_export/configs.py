@@ -45,7 +45,9 @@ def read(path: Path) -> Mapping[str, Any]:
 def _keys(content: Any) -> Iterator[str]:
     if isinstance(content, dict):
         yield from content
-    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+    for value in (
+        content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    ):
         yield from _keys(value)
 
 

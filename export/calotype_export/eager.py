@@ -19,7 +19,11 @@ SCHEDULERS = (
     "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler",
     "LMSDiscreteScheduler", "PNDMScheduler", "TCDScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
-_PIPELINES = {4: "StableDiffusionPipeline", 5: "StableDiffusionDepth2ImgPipeline", 9: "StableDiffusionInpaintPipeline"}
+_PIPELINES = {
+    4: "StableDiffusionPipeline",
+    5: "StableDiffusionDepth2ImgPipeline",
+    9: "StableDiffusionInpaintPipeline",
+}
 
 
 def tokenizer(folder: Path) -> Any:

@@ -55,13 +55,17 @@ GAINS: Mapping[str, Gains] = {
 }
 
 
-def initial(class_name: str, config: Mapping[str, Any], name: str, shape: Sequence[int], seed: int) -> torch.Tensor:
+def initial(
+    class_name: str, config: Mapping[str, Any], name: str, shape: Sequence[int], seed: int
+) -> torch.Tensor:
     """The float32 tensor `name` of the module `class_name`; the same for the same arguments, in any order."""
     digest = hashlib.sha256(f"{seed}/{class_name}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     gain = next((gain for pattern, gain in GAINS[class_name] if re.search(pattern, name)), 1.0)
     if name.endswith("_embeds_weights"):
-        return torch.full(tuple(shape), 0.95)  # the safety checker's thresholds, above any cosine of random vectors
+        return torch.full(
+            tuple(shape), 0.95
+        )  # the safety checker's thresholds, above any cosine of random vectors
     values = torch.randn(tuple(shape), generator=generator)
     if len(shape) == 1 and not name.endswith("class_embedding"):
         values.mul_(0.05)

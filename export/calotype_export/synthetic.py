@@ -5,12 +5,9 @@ Weights are drawn and written one tensor at a time, so that memory stays at the 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +20,7 @@ from calotype_export.architectures import NAMES as PUBLIC_NAMES
 from calotype_export.architectures import Architecture, architecture
 from calotype_export.initial_weights import initial
 from calotype_export.progress import Progress, silent
+from calotype_export.staging import staged
 
 NAMES = (*PUBLIC_NAMES, *(f"tiny-{name}" for name in PUBLIC_NAMES))
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -46,10 +44,8 @@ def write(
     if dtype not in DTYPES:
         raise CheckpointError(f"weights cannot be written as {dtype!r}", f"dtypes: {', '.join(DTYPES)}")
     target = Path(folder)
-    if target.exists():
-        raise CheckpointError(f"{target} exists already", "name a new folder, or remove this one first")
     blueprint = architecture(name)
-    with _written_beside(target) as draft:
+    with staged(target) as draft:
         for component in blueprint.models:
             _write_model(blueprint, component, draft / component, _Weights(seed, DTYPES[dtype], progress))
         vocabulary.write(draft / "tokenizer", blueprint.vocabulary, blueprint.pad_token)
@@ -112,18 +108,3 @@ def _index(blueprint: Architecture) -> dict[str, Any]:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _written_beside(target: Path) -> Iterator[Path]:
-    """A draft folder that becomes `target` at the end, or vanishes if anything stops the writing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        draft.rename(target)
-    except OSError as error:
-        raise CheckpointError(f"{target} could not be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -20,18 +20,22 @@ realistic photorealistic digital oil watercolor pencil sketch cartoon anime conc
 lighting sunset sunrise night day morning sky cloud clouds rain snow storm sun moon star stars space planet galaxy
 square circle triangle left right above below behind between under over front sharp focus blurry low high quality
 resolution best worst masterpiece trending studio background foreground flooble teapot table chair cup book apple
-""".split()
+    """
 
 
 def byte_symbols() -> list[str]:
     """The 256 characters that stand for bytes, in the order of their ids (GPT-2's `bytes_to_unicode`)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
 
 
 def _merges() -> Iterator[tuple[str, str]]:
     """Merge rules without end for our purpose: the words, then every run of two, three and four letters."""
-    for word in _WORDS:
+    for word in _WORDS.split():
         for end in range(1, len(word)):
             last = "</w>" if end == len(word) - 1 else ""
             yield word[:end], word[end] + last

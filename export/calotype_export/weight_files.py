@@ -30,7 +30,9 @@ def wanted(names: Iterable[str], weights: str) -> tuple[str, ...]:
     present = sorted(names)
     stem = weights.removesuffix(".safetensors")
     for mark in ("", ".fp16"):
-        shards = [name for name in present if name.startswith(f"{stem}{mark}-") and name.endswith(".safetensors")]
+        shards = [
+            name for name in present if name.startswith(f"{stem}{mark}-") and name.endswith(".safetensors")
+        ]
         if f"{stem}{mark}.safetensors" in present:
             return (f"{stem}{mark}.safetensors",)
         if shards:
@@ -50,10 +52,16 @@ def find(folder: Path, weights: str) -> WeightFiles:
             return _checked((single,), variant)
         if index.is_file():
             return _checked(_shards(index), variant)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES) if folder.is_dir() else []
+    pickles = (
+        sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES) if folder.is_dir() else []
+    )
     if pickles:
-        raise CheckpointError(f"{folder.name} has its weights in a pickle only: {', '.join(pickles)}", PICKLE_HINT)
-    raise CheckpointError(f"{folder.name}/{weights} is missing", "is this a complete download of the checkpoint?")
+        raise CheckpointError(
+            f"{folder.name} has its weights in a pickle only: {', '.join(pickles)}", PICKLE_HINT
+        )
+    raise CheckpointError(
+        f"{folder.name}/{weights} is missing", "is this a complete download of the checkpoint?"
+    )
 
 
 def digest(path: Path) -> str:
@@ -78,7 +86,9 @@ def check(path: Path) -> None:
             raise CheckpointError(f"{name} is no safetensors file: its header cannot be read") from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
-        raise CheckpointError(f"{name} is cut off: expected {expected} bytes, found {size}", "download it again")
+        raise CheckpointError(
+            f"{name} is cut off: expected {expected} bytes, found {size}", "download it again"
+        )
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
@@ -96,6 +106,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
 def _checked(paths: Sequence[Path], variant: str | None) -> WeightFiles:
     for path in paths:
         if not path.is_file():
-            raise CheckpointError(f"{path.parent.name}/{path.name} is missing", "download the checkpoint again")
+            raise CheckpointError(
+                f"{path.parent.name}/{path.name} is missing", "download the checkpoint again"
+            )
         check(path)
     return WeightFiles(tuple(paths), variant)

@@ -1,0 +1,214 @@
+"""The `calotype-export` command: results to stdout, progress and errors to stderr, exit status 0, 1 or 2.
+
+torch is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calotype import __version__
+from calotype.errors import CalotypeError
+from calotype_export.architectures import NAMES
+from calotype_export.console import reporter
+
+if TYPE_CHECKING:
+    from calotype_export.build import BuildOptions
+
+_PRECISIONS = ("fp32", "fp16", "bf16")
+_CHECKPOINT = "a folder in diffusers' layout, a Hub id, or a .safetensors file (with --config)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], str] = options.command
+    try:
+        sys.stdout.write(command(options) + "\n")
+    except CalotypeError as error:
+        return _failed(str(error), 1)
+    except OSError as error:
+        return _failed(f"{error.filename or 'file'}: {error.strerror}", 1)
+    except KeyboardInterrupt:
+        return _failed("interrupted; nothing was left behind", 130)
+    return 0
+
+
+def _failed(message: str, status: int) -> int:
+    sys.stderr.write(f"calotype-export: {message}\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="calotype-export", description="Compile Stable Diffusion checkpoints."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="compile a checkpoint into a bundle")
+    build.set_defaults(command=_build)
+    build.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
+    build.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the folder to write"
+    )
+    build.add_argument(
+        "--size", type=_size, metavar="WxH", help="of pictures, in pixels (default: as it was trained)"
+    )
+    build.add_argument(
+        "--batch", type=_batches, default=(1,), metavar="1,2,4", help="pictures a step (default: 1)"
+    )
+    build.add_argument(
+        "--precision", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
+    )
+    build.add_argument(
+        "--scheduler", metavar="NAME", help="a diffusers class or a short name (default: its own)"
+    )
+    build.add_argument(
+        "--unguided", action="store_true", help="leave guidance out, for distilled checkpoints"
+    )
+    _source_options(build)
+
+    verify = commands.add_parser("verify", help="compare a bundle with eager diffusers")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("bundle", type=Path, metavar="BUNDLE")
+    verify.add_argument("--against", dest="checkpoint", required=True, metavar="CHECKPOINT", help=_CHECKPOINT)
+    verify.add_argument("--backend", metavar="NAME", help="the backend to compare (default: as at export)")
+    _source_options(verify)
+
+    synthetic = commands.add_parser(
+        "synthetic", help="write a random-weight checkpoint of a public architecture"
+    )
+    synthetic.set_defaults(command=_synthetic)
+    synthetic.add_argument("name", choices=(*NAMES, *(f"tiny-{name}" for name in NAMES)), metavar="NAME",
+                           help=f"{', '.join(NAMES)}, or tiny- and one of these")  # fmt: skip
+    synthetic.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write"
+    )
+    synthetic.add_argument(
+        "--dtype", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
+    )
+    synthetic.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    return parser
+
+
+def _source_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--revision", metavar="REVISION", help="branch, tag or commit of a Hub id")
+    add("--config", type=Path, metavar="FOLDER", help="configs and vocabulary for a single-file checkpoint")
+    add("--segmenter", type=Path, metavar="FOLDER", help="a CLIPSeg checkpoint, for masks asked for in words")
+    add(
+        "--lora",
+        type=_lora,
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="merge a LoRA (repeatable)",
+    )
+    add("--embedding", type=_embedding, action="append", default=[], metavar="FILE[:TOKEN]",
+        help="add a textual inversion (repeatable)")  # fmt: skip
+
+
+def _build(options: argparse.Namespace) -> str:
+    _quieten()
+    from calotype_export import build
+
+    return str(build.build(_build_options(options), reporter(sys.stderr)))
+
+
+def _verify(options: argparse.Namespace) -> str:
+    _quieten()
+    from calotype_export import build, verify
+
+    progress = reporter(sys.stderr)
+    sources = build.opened(_build_options(options), progress)
+    return json.dumps(verify.verify(options.bundle, sources, options.backend, progress), indent=1)
+
+
+def _synthetic(options: argparse.Namespace) -> str:
+    _quieten()
+    from calotype_export import synthetic
+
+    progress = reporter(sys.stderr)
+    target = synthetic.write(
+        options.name, options.output, seed=options.seed, dtype=options.dtype, progress=progress
+    )
+    return str(target)
+
+
+def _build_options(options: argparse.Namespace) -> BuildOptions:
+    from calotype_export.adapters import EmbeddingFile, LoraFile
+    from calotype_export.build import BuildOptions
+
+    return BuildOptions(
+        checkpoint=options.checkpoint,
+        output=getattr(options, "output", Path()),
+        size=getattr(options, "size", None),
+        batches=getattr(options, "batch", (1,)),
+        precision=getattr(options, "precision", "fp32"),
+        scheduler=getattr(options, "scheduler", None),
+        unguided=getattr(options, "unguided", False),
+        segmenter=options.segmenter,
+        loras=tuple(LoraFile(path, weight) for path, weight in options.lora),
+        embeddings=tuple(EmbeddingFile(path, token) for path, token in options.embedding),
+        revision=options.revision,
+        config=options.config,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`WxH` to (height, width)."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT in pixels, such as 512x512, found {text!r}"
+        ) from None
+    if min(width, height) < 8 or width % 8 or height % 8:
+        near = "x".join(str(max(8, round(side / 8) * 8)) for side in (width, height))
+        raise argparse.ArgumentTypeError(f"expected multiples of 8, found {text}; {near} would do")
+    return height, width
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected positive numbers such as 1,2,4, found {text!r}")
+    return tuple(sorted(set(sizes)))
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    path, colon, weight = text.rpartition(":")
+    if not colon or weight.endswith(".safetensors"):
+        return Path(text), 1.0
+    try:
+        return Path(path), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
+
+
+def _embedding(text: str) -> tuple[Path, str | None]:
+    path, found, token = text.partition(".safetensors:")
+    return (Path(path + ".safetensors"), token) if found and token else (Path(text), None)
+
+
+def _quieten() -> None:
+    """Keep the libraries' own bars and notices out of the way of ours."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
