@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
+
 from calotype.bundle import MANIFEST
 from calotype.errors import CheckpointError
 from calotype.manifest import Manifest, ProgramSpec, TimeEmbedding
-
 from calotype_export import bundle_files, signatures, trace, verify
 from calotype_export.adapters import EmbeddingFile, LoraFile
-from calotype_export.programs import COMPONENTS
 from calotype_export.opening import Source, open_source
+from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress, silent
 from calotype_export.signatures import Sizes
 from calotype_export.sources import ALWAYS_FP32, DTYPES, Sources, precision_of, with_segmenter, wrapped
@@ -121,7 +119,10 @@ def decide(sources: Sources, options: BuildOptions) -> Manifest:
         programs=(),
         files=(),
         source={**checkpoint.source, **chosen},
-        versions={"opset": str(trace.OPSET), **{name: metadata.version(name) for name in PACKAGES if _there(name)}},
+        versions={
+            "opset": str(trace.OPSET),
+            **{name: metadata.version(name) for name in PACKAGES if _there(name)},
+        },
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from calotype import schedulers
 from calotype.manifest import FileSpec
-
 from calotype_export.sources import Sources
 
 
@@ -28,7 +27,9 @@ def write_scheduler(sources: Sources, scheduler: str | None, folder: Path) -> No
     """Write scheduler.json: the checkpoint's own repaired config, or what `scheduler` makes of it."""
     config = sources.checkpoint.scheduler_config()
     selected = config if scheduler is None else schedulers.select(scheduler, config)
-    write_json(folder / "scheduler.json", {"calotype_repairs": config.get("calotype_repairs", []), **selected})
+    write_json(
+        folder / "scheduler.json", {"calotype_repairs": config.get("calotype_repairs", []), **selected}
+    )
 
 
 def write_processors(sources: Sources, folder: Path) -> None:

@@ -114,4 +114,6 @@ def gate(subject: str, program: str, eager: Distance | None) -> Gate:
 def check_picture(subject: str, picture: Array) -> None:
     """Raise ParityError for a picture that is black: a sign of numbers that overflowed on the way."""
     if picture.size and float(picture.max()) <= 0:
-        raise ParityError(f"{subject} gives a black picture", "choose --precision bf16 or fp32 for this checkpoint")
+        raise ParityError(
+            f"{subject} gives a black picture", "choose --precision bf16 or fp32 for this checkpoint"
+        )

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+
 from calotype.bundle import Bundle
 from calotype.errors import ParityError
 from calotype.manifest import Manifest
 from calotype.pipeline import Pipeline
-from PIL import Image
-
 from calotype_export.gates import PIXELS_WITHIN, Array, check_picture, distance, gate, pixels_within
 from calotype_export.progress import Progress
 from calotype_export.sources import DTYPES, Sources
@@ -30,7 +30,11 @@ def compare(bundle: Bundle, sources: Sources, backend: str, progress: Progress) 
     progress(stage, 0, 3)
     latents, pictures = _eager(bundle, sources, "fp32")
     progress(stage, 1, 3)
-    eager = None if manifest.precision == "fp32" else distance(_eager(bundle, sources, manifest.precision)[0], latents)
+    eager = (
+        None
+        if manifest.precision == "fp32"
+        else distance(_eager(bundle, sources, manifest.precision)[0], latents)
+    )
     progress(stage, 2, 3)
     found, drawn = _compiled(bundle, backend)
     figures, bound = distance(found, latents), gate("the whole pipeline", "pipeline", eager)
@@ -73,7 +77,9 @@ def request(manifest: Manifest) -> dict[str, Any]:
 
 
 def _picture(height: int, width: int) -> Image.Image:
-    patches = np.random.default_rng(0).integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
+    patches = np.random.default_rng(0).integers(
+        0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8
+    )
     return Image.fromarray(patches.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from calotype.manifest import Manifest, TensorSpec
 from diffusers.models.embeddings import get_timestep_embedding
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from calotype.manifest import Manifest, TensorSpec
 
 FIRST_TOKENS = 256  # CLIP's vocabularies begin with the bytes
 TRAINING_STEPS = 1000
@@ -77,7 +78,9 @@ def example(wanted: Iterable[TensorSpec], seed: int) -> dict[str, NDArray[Any]]:
     With an odd seed a row of `write` keeps the prediction alone and nothing is blended over it, so that a
     comparison sees the UNet; with an even one every slot is a mixture of everything.
     """
-    values = {spec.name: _example(spec, np.random.default_rng([seed, *spec.name.encode()])) for spec in wanted}
+    values = {
+        spec.name: _example(spec, np.random.default_rng([seed, *spec.name.encode()])) for spec in wanted
+    }
     if seed % 2:
         for name in {"write", "keep", "guidance_rescale"} & values.keys():
             values[name][...] = 0
@@ -103,7 +106,9 @@ def _example(spec: TensorSpec, random: Generator) -> NDArray[Any]:
             value = np.full(shape, 0.7)
         case "time_features":
             timesteps = torch.from_numpy(random.uniform(0, TRAINING_STEPS, shape[0]))
-            value = get_timestep_embedding(timesteps, shape[1], flip_sin_to_cos=True, downscale_freq_shift=0).numpy()
+            value = get_timestep_embedding(
+                timesteps, shape[1], flip_sin_to_cos=True, downscale_freq_shift=0
+            ).numpy()
         case "read":
             value = random.standard_normal(shape) / np.sqrt(shape[-1])  # the sample keeps the variance 1
         case _:

@@ -35,7 +35,7 @@ def staged(output: Path) -> Iterator[Path]:
             raise
         free = shutil.disk_usage(output.parent).free
         raise CheckpointError(
-            f"the disk is full: {output} could not be written ({free / 2**20:.0f} MiB were free then); nothing was left",
+            f"the disk is full: {output} could not be written ({free / 2**20:.0f} MiB free); nothing is left",
             "free some space, or choose another place with -o",
         ) from error
     finally:

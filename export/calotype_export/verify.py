@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
-
 from calotype_export import pipeline_parity, signatures
 from calotype_export.gates import Array, Distance, check_picture, distance, gate
 from calotype_export.programs import COMPONENTS
@@ -42,7 +42,9 @@ class _Case:
         return f"{self.spec.name} (batch {self.spec.batch})"
 
 
-def verify(path: Path, sources: Sources, backend: str | None = None, progress: Progress = silent) -> Mapping[str, Any]:
+def verify(
+    path: Path, sources: Sources, backend: str | None = None, progress: Progress = silent
+) -> Mapping[str, Any]:
     """Compare every program of the bundle at `path`, then the whole pipeline, with eager diffusers.
 
     `backend` None is the one that `BACKENDS` names for the bundle's precision. Returns the record that the manifest
@@ -67,7 +69,9 @@ def verify(path: Path, sources: Sources, backend: str | None = None, progress: P
     }
 
 
-def compare_programs(bundle: Bundle, sources: Sources, backend: str, progress: Progress) -> list[Mapping[str, Any]]:
+def compare_programs(
+    bundle: Bundle, sources: Sources, backend: str, progress: Progress
+) -> list[Mapping[str, Any]]:
     """A record of each program, one component loaded at a time. ParityError for the first that misses its gate."""
     specs, records = bundle.manifest.programs, list[Mapping[str, Any]]()
     for component in dict.fromkeys(COMPONENTS[spec.name] for spec in specs):
@@ -98,7 +102,8 @@ def _references(bundle: Bundle, sources: Sources, component: str) -> list[Refere
         return [(case, values, None) for case, values in zip(cases, exact, strict=True)]
     low = _eager(cases, sources, component, precision)
     return [
-        (case, values, distance(rounded, values)) for case, values, rounded in zip(cases, exact, low, strict=True)
+        (case, values, distance(rounded, values))
+        for case, values, rounded in zip(cases, exact, low, strict=True)
     ]
 
 
@@ -114,7 +119,9 @@ def _eager(cases: Sequence[_Case], sources: Sources, component: str, precision: 
                 given = signatures.example(case.spec.inputs, seed)
                 outputs += [
                     value.numpy()
-                    for value in program({name: torch.from_numpy(value) for name, value in given.items()}).values()
+                    for value in program(
+                        {name: torch.from_numpy(value) for name, value in given.items()}
+                    ).values()
                 ]
             results.append(outputs)
     del model
