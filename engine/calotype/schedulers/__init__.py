@@ -46,7 +46,9 @@ def _checked(settings: Settings, chosen: Solver, options: ScheduleOptions) -> Sc
         ("sigmas", options.sigmas, chosen.sigmas),
     ):
         if given is not None and not offered:
-            raise RequestError(f"{settings.scheduler} takes no {name} of the request's own", f"leave out {name}")
+            raise RequestError(
+                f"{settings.scheduler} takes no {name} of the request's own", f"leave out {name}"
+            )
     if options.timesteps is not None:
         steps = len(options.timesteps)
     if options.sigmas is not None:
@@ -63,5 +65,7 @@ def _checked(settings: Settings, chosen: Solver, options: ScheduleOptions) -> Sc
             "use more steps or a higher strength: at least one step has to be left",
         )
     if not 0.0 <= options.eta <= 1.0:
-        raise RequestError(f"expected eta between 0 and 1, found {options.eta}", "leave eta out, it is 0 then")
+        raise RequestError(
+            f"expected eta between 0 and 1, found {options.eta}", "leave eta out, it is 0 then"
+        )
     return replace(options, num_inference_steps=steps)

@@ -20,12 +20,9 @@ def beta_quantile(probability: Table) -> Table:
     """
     tail = np.minimum(probability, 1 - probability)
     x = np.minimum((tail * _SHAPE * _COMPLETE) ** (1 / _SHAPE), 0.5)  # the series' first term, inverted
-    for _ in range(8):  # Newton's method on log I against log x, which is nearly straight
-        mass = _incomplete_beta(x)
-        slope = x**_SHAPE * (1 - x) ** (_SHAPE - 1) / _COMPLETE
-        step = np.divide(mass * np.log(np.divide(tail, mass, out=np.ones_like(x), where=mass > 0)), slope,
-                         out=np.zeros_like(x), where=slope > 0)
-        x = np.minimum(x * np.exp(step), 0.5)
+    for _ in range(6):  # Newton's method; the distribution is concave there, so it does not leave [0, 1/2]
+        inverse_density = _COMPLETE * (x * (1 - x)) ** (1 - _SHAPE)
+        x = x - (_incomplete_beta(x) - tail) * inverse_density
     return np.where(probability > 0.5, 1 - x, x)
 
 

@@ -75,9 +75,15 @@ SHORT_NAMES: Mapping[str, ShortName] = {
     "heun": ShortName("HeunDiscreteScheduler"),
     "dpm2": ShortName("KDPM2DiscreteScheduler"),
     "dpm2_a": ShortName("KDPM2AncestralDiscreteScheduler"),
-    "dpmpp_2m": ShortName("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
-    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpmpp_2m": ShortName(
+        "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}
+    ),
+    "dpmpp_2m_sde": ShortName(
+        "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
+    ),
+    "dpmpp_2s": ShortName(
+        "DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}
+    ),
     "unipc": ShortName("UniPCMultistepScheduler"),
     "deis": ShortName("DEISMultistepScheduler", {"algorithm_type": "deis"}),
     "lcm": ShortName("LCMScheduler"),
@@ -142,7 +148,13 @@ def select(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _unknown(name: str) -> RequestError:
     if name in REFUSED:
-        return RequestError(f"scheduler {name!r} is not offered: {REFUSED[name]}", "see `calotype schedule --help` for those that are")
+        return RequestError(
+            f"scheduler {name!r} is not offered: {REFUSED[name]}",
+            "see `calotype schedule --help` for those that are",
+        )
     known = (*names(), *SOLVERS)
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return RequestError(f"unknown scheduler {name!r}", f"did you mean {nearest!r}? The short names are {', '.join(SHORT_NAMES)}")
+    return RequestError(
+        f"unknown scheduler {name!r}",
+        f"did you mean {nearest!r}? The short names are {', '.join(SHORT_NAMES)}",
+    )

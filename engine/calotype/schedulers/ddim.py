@@ -1,4 +1,5 @@
-"""DDIM: Song, Meng, Ermon, Denoising Diffusion Implicit Models (2010.02502), equation 12; diffusers DDIMScheduler."""
+"""DDIM: Song, Meng, Ermon, Denoising Diffusion Implicit Models (2010.02502), equation 12;
+diffusers DDIMScheduler."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ import numpy as np
 
 from calotype.schedule import ScheduleOptions
 from calotype.schedulers.algebra import LATENTS, NOISE, PREDICTION
-from calotype.schedulers.levels import PREDICTION_TYPES, Betas, train_alphas_with_rescaling, train_levels, train_steps
+from calotype.schedulers.levels import (
+    PREDICTION_TYPES,
+    Betas,
+    train_alphas_with_rescaling,
+    train_levels,
+    train_steps,
+)
 from calotype.schedulers.rows import Row, Solution
 from calotype.schedulers.settings import Settings, refuse_clipping, refuse_thresholding
 from calotype.schedulers.spacing import spaced_timesteps

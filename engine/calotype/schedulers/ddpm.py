@@ -1,4 +1,5 @@
-"""DDPM: Ho, Jain, Abbeel, Denoising Diffusion Probabilistic Models (2006.11239), equation 7; diffusers DDPMScheduler."""
+"""DDPM: Ho, Jain, Abbeel, Denoising Diffusion Probabilistic Models (2006.11239), equation 7;
+diffusers DDPMScheduler."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ import numpy as np
 
 from calotype.schedule import ScheduleOptions
 from calotype.schedulers.algebra import LATENTS, NOISE, PREDICTION
-from calotype.schedulers.levels import CLEAN, PREDICTION_TYPES, Betas, train_alphas_with_rescaling, TrainLevels
+from calotype.schedulers.levels import (
+    CLEAN,
+    PREDICTION_TYPES,
+    Betas,
+    TrainLevels,
+    train_alphas_with_rescaling,
+)
 from calotype.schedulers.rows import Row, Solution
 from calotype.schedulers.settings import Settings, refuse_clipping, refuse_thresholding
 from calotype.schedulers.spacing import descending_timesteps, spaced_timesteps
@@ -27,7 +34,9 @@ def ddpm(settings: Settings, options: ScheduleOptions) -> Solution:
         timesteps = np.round(spaced_timesteps(settings, options.num_inference_steps, "leading"))
     visited = [*timesteps.astype(int), -1]
     rows: list[Row] = []
-    for step, (t, previous) in enumerate(zip(visited[options.start :], visited[options.start + 1 :], strict=False)):
+    for step, (t, previous) in enumerate(
+        zip(visited[options.start :], visited[options.start + 1 :], strict=False)
+    ):
         now, then = levels.at(t), levels.at_or_final(previous)
         alpha = (now.alpha / then.alpha) ** 2
         original = now.original(LATENTS, PREDICTION, kind)

@@ -4,7 +4,6 @@ diffusers KDPM2DiscreteScheduler and KDPM2AncestralDiscreteScheduler."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,17 +21,20 @@ Split = Callable[[float, float], tuple[float, float]]
 
 def dpm2(settings: Settings, options: ScheduleOptions) -> Solution:
     """Two rows a step: down to the midpoint, then the whole step with the derivative found there."""
-    return _solve(settings, options, lambda sigma, sigma_next: (sigma_next, 0.0))
+    return _solve(settings, options, _all_the_way, draws=False)
 
 
 def dpm2_ancestral(settings: Settings, options: ScheduleOptions) -> Solution:
     """The same, further down than asked for, with noise to come back up."""
-    solution = _solve(settings, options, ancestral_split)
-    second = np.diff([-1, *(row.step for row in solution.rows)]) == 0
-    return replace(solution, rows=[replace(r, draws=bool(s)) for r, s in zip(solution.rows, second, strict=True)])
+    return _solve(settings, options, ancestral_split, draws=True)
 
 
-def _solve(settings: Settings, options: ScheduleOptions, split: Split) -> Solution:
+def _all_the_way(_: float, sigma_next: float) -> tuple[float, float]:
+    """The sigma that a step without noise goes down to, and no noise."""
+    return sigma_next, 0.0
+
+
+def _solve(settings: Settings, options: ScheduleOptions, split: Split, draws: bool) -> Solution:
     kind = settings.choice("prediction_type", "epsilon", ("epsilon", "v_prediction"))
     alphas = train_alphas(settings, BETAS)
     rule = sigma_rule(settings)
@@ -52,7 +54,9 @@ def _solve(settings: Settings, options: ScheduleOptions, split: Split) -> Soluti
         level_middle = Level.of_sigma(middle)
         derivative = level_middle.epsilon(level_middle.alpha * LATENTS, PREDICTION, kind)
         latents = MEMORY[0] + (down - sigma) * derivative + up * NOISE
-        rows.append(Row(step, _timestep(middle, alphas), level_middle, latents, entry=level_next))
+        rows.append(
+            Row(step, _timestep(middle, alphas), level_middle, latents, draws=draws, entry=level_next)
+        )
     return Solution(rows, initial_sigma(settings, grid.sigmas), "exploding")
 
 

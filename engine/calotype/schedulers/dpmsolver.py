@@ -1,4 +1,5 @@
-"""DPM-Solver and DPM-Solver++, multistep: Lu et al. (2206.00927, 2211.01095); diffusers DPMSolverMultistepScheduler."""
+"""DPM-Solver and DPM-Solver++, multistep: Lu et al. (2206.00927, 2211.01095);
+diffusers DPMSolverMultistepScheduler."""
 
 from __future__ import annotations
 
@@ -30,7 +31,14 @@ from calotype.schedulers.levels import (
 )
 from calotype.schedulers.rows import Row, Solution
 from calotype.schedulers.settings import Settings, refuse_flow, refuse_thresholding
-from calotype.schedulers.spacing import Grid, SigmaRule, custom_timesteps, inner_timesteps, preserved_grid, sigma_rule
+from calotype.schedulers.spacing import (
+    Grid,
+    SigmaRule,
+    custom_timesteps,
+    inner_timesteps,
+    preserved_grid,
+    sigma_rule,
+)
 
 
 def dpmsolver_multistep(settings: Settings, options: ScheduleOptions) -> Solution:
@@ -75,7 +83,9 @@ def _terms(interval: Interval, known: Sequence[tuple[Level, Vector]], solver_typ
         return interval.constant * outputs[0] + weight * slope
     r1 = (lambdas[1] - lambdas[2]) / interval.length
     curve = (slope - (outputs[1] - outputs[2]) / r1) / (r0 + r1)
-    return interval.constant * outputs[0] + interval.linear * (slope + r0 * curve) + interval.quadratic * curve
+    return (
+        interval.constant * outputs[0] + interval.linear * (slope + r0 * curve) + interval.quadratic * curve
+    )
 
 
 def _orders(settings: Settings, order: int, steps: int) -> list[int]:
@@ -92,7 +102,10 @@ def _orders(settings: Settings, order: int, steps: int) -> list[int]:
 
 def _grid(settings: Settings, options: ScheduleOptions) -> Grid:
     """Karras sigmas and Lu's uniform lambdas have rounded timesteps, those of other rules are cut."""
-    alphas, rule = with_finite_sigmas(settings, train_alphas_with_rescaling(settings, Betas())), _rule(settings)
+    alphas, rule = (
+        with_finite_sigmas(settings, train_alphas_with_rescaling(settings, Betas())),
+        _rule(settings),
+    )
     timesteps = custom_timesteps(settings, options, rule)
     if timesteps is None:
         last = train_steps(settings) - clipped_levels(settings, alphas)

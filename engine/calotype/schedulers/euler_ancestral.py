@@ -20,7 +20,9 @@ def euler_ancestral(settings: Settings, options: ScheduleOptions) -> Solution:
         sigma, sigma_next = grid.sigmas[index : index + 2]
         down, up = ancestral_split(sigma, sigma_next)
         level = Level.of_sigma(sigma)
-        latents = LATENTS + (down - sigma) * level.epsilon(level.alpha * LATENTS, PREDICTION, kind) + up * NOISE
+        latents = (
+            LATENTS + (down - sigma) * level.epsilon(level.alpha * LATENTS, PREDICTION, kind) + up * NOISE
+        )
         rows.append(Row(index - options.start, grid.timesteps[index], level, latents, draws=True))
     return Solution(rows, initial_sigma(settings, grid.sigmas), "exploding")
 

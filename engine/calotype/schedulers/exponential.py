@@ -40,7 +40,9 @@ class Interval:
     @property
     def exponent(self) -> np.float64:
         """g, over which the output's exponential kernel runs."""
-        factor = {"dpmsolver": 1, "sde-dpmsolver": 1, "dpmsolver++": -1, "sde-dpmsolver++": -2}[self.algorithm]
+        factor = {"dpmsolver": 1, "sde-dpmsolver": 1, "dpmsolver++": -1, "sde-dpmsolver++": -2}[
+            self.algorithm
+        ]
         return factor * self.length
 
     @property
@@ -104,7 +106,11 @@ def algorithm_of(settings: Settings, offered: Sequence[str]) -> str:
     if settings.values.get("variance_type") in ("learned", "learned_range"):
         raise settings.wrong("variance_type", "null: a UNet that predicts its variance is not offered")
     algorithm = settings.choice("algorithm_type", "dpmsolver++", (*offered, "deis"))
-    if not algorithm.endswith("++") and algorithm != "deis" and settings.values.get("final_sigmas_type") != "sigma_min":
+    if (
+        not algorithm.endswith("++")
+        and algorithm != "deis"
+        and settings.values.get("final_sigmas_type") != "sigma_min"
+    ):
         raise RequestError(
             f"{settings.scheduler}: {algorithm} cannot end at sigma zero",
             "set final_sigmas_type to sigma_min, or algorithm_type to dpmsolver++",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -163,13 +164,15 @@ def _betas(settings: Settings, default: Betas) -> Float32:
         return np.asarray(trained, dtype=np.float32)
     start, end = settings.number("beta_start", default.start), settings.number("beta_end", default.end)
     points = train_steps(settings)
-    schedule = settings.choice("beta_schedule", default.schedule, ("linear", "scaled_linear", "squaredcos_cap_v2"))
+    schedule = settings.choice(
+        "beta_schedule", default.schedule, ("linear", "scaled_linear", "squaredcos_cap_v2")
+    )
     if schedule == "linear":
         return linspace_float32(start, end, points)
     if schedule == "scaled_linear":
         return linspace_float32(start**0.5, end**0.5, points) ** 2
     remaining = [math.cos((i / points + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(points + 1)]
-    betas = [min(1.0 - after / before, 0.999) for before, after in zip(remaining, remaining[1:], strict=False)]
+    betas = [min(1.0 - after / before, 0.999) for before, after in pairwise(remaining)]
     return np.array(betas, dtype=np.float32)
 
 

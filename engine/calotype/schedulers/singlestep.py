@@ -1,4 +1,5 @@
-"""DPM-Solver and DPM-Solver++, single-step: Lu et al. (2206.00927, 2211.01095); diffusers DPMSolverSinglestepScheduler."""
+"""DPM-Solver and DPM-Solver++, single-step: Lu et al. (2206.00927, 2211.01095);
+diffusers DPMSolverSinglestepScheduler."""
 
 from __future__ import annotations
 

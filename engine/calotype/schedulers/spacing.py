@@ -55,7 +55,9 @@ NO_RULE = SigmaRule("none", None, None)
 
 def sigma_rule(settings: Settings) -> SigmaRule:
     """The sigma rule of a configuration; RequestError when it names two."""
-    chosen = [name for name in ("karras", "exponential", "beta") if settings.flag(f"use_{name}_sigmas", False)]
+    chosen = [
+        name for name in ("karras", "exponential", "beta") if settings.flag(f"use_{name}_sigmas", False)
+    ]
     if len(chosen) > 1:
         raise RequestError(
             f"{settings.scheduler}: expected at most one sigma rule, found {' and '.join(chosen)}",
@@ -83,7 +85,7 @@ def spaced_timesteps(settings: Settings, steps: int, default: str) -> Table:
         return np.linspace(0, train - 1, steps)[::-1]
     if spacing == "leading":
         return np.arange(0, steps)[::-1] * float(train // steps) + offset
-    return np.round(np.arange(train, 0, -train / steps)) - 1
+    return np.arange(train, 0, -train / steps, dtype=np.float64).round() - 1
 
 
 def inner_timesteps(settings: Settings, steps: int, last: int) -> Table:
@@ -94,7 +96,7 @@ def inner_timesteps(settings: Settings, steps: int, last: int) -> Table:
         return np.linspace(0, last - 1, steps + 1).round()[::-1][:-1]
     if spacing == "leading":
         return np.arange(0, steps + 1)[::-1][:-1] * float(last // (steps + 1)) + offset
-    return np.round(np.arange(last, 0, -train / steps)) - 1
+    return np.arange(last, 0, -train / steps, dtype=np.float64).round() - 1
 
 
 def custom_timesteps(settings: Settings, options: ScheduleOptions, rule: SigmaRule) -> Table | None:

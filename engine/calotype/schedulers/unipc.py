@@ -48,7 +48,9 @@ def unipc(settings: Settings, options: ScheduleOptions) -> Solution:
         outputs = (output, *outputs)
         this_order = min(order, len(outputs), len(grid) - index if lower_final else order)
         known = [(levels[index - k], outputs[k]) for k in range(1, this_order)]
-        latents = _update(Interval(levels[index + 1], levels[index], algorithm), sample, output, known, solver_type)
+        latents = _update(
+            Interval(levels[index + 1], levels[index], algorithm), sample, output, known, solver_type
+        )
         memory = (sample, *outputs[:order])
         rows.append(Row(index - options.start, grid.timesteps[index], levels[index], latents, memory))
         before, outputs = recall(memory)[0], recall(memory)[1:]
@@ -56,7 +58,11 @@ def unipc(settings: Settings, options: ScheduleOptions) -> Solution:
 
 
 def _update(
-    interval: Interval, sample: Vector, newest: Vector, known: Sequence[tuple[Level, Vector]], solver_type: str
+    interval: Interval,
+    sample: Vector,
+    newest: Vector,
+    known: Sequence[tuple[Level, Vector]],
+    solver_type: str,
 ) -> Vector:
     """Equation 3 (predictor) or 9 (corrector, where the interval's end is among the known outputs)."""
     ratios = np.array([(level.log_snr - interval.start.log_snr) / interval.length for level, _ in known])
@@ -75,13 +81,18 @@ def _weights(ratios: Table, exponent: np.float64, scale: np.float64) -> Sequence
         right.append(phi * factorial / scale)
         factorial *= power + 1
         phi = phi / exponent - 1 / factorial
-    return np.linalg.solve(np.array([ratios**power for power in range(len(ratios))]), np.array(right)).tolist()
+    return np.linalg.solve(
+        np.array([ratios**power for power in range(len(ratios))]), np.array(right)
+    ).tolist()
 
 
 def _grid(settings: Settings, options: ScheduleOptions) -> Grid:
     """After a sigma rule sigma_min is the lowest sigma of the rule."""
     alphas = with_finite_sigmas(settings, train_alphas_with_rescaling(settings, Betas()))
-    timesteps, rule = inner_timesteps(settings, options.num_inference_steps, train_steps(settings)), sigma_rule(settings)
+    timesteps, rule = (
+        inner_timesteps(settings, options.num_inference_steps, train_steps(settings)),
+        sigma_rule(settings),
+    )
     grid = preserved_grid(timesteps, alphas, rule, options.num_inference_steps)
     whole = np.round if rule.name == "karras" else np.trunc
     last = 0.0 if final_sigma_of(settings) == "zero" else grid.sigmas[-1 if rule.name == "none" else -2]

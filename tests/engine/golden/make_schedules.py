@@ -1,0 +1,70 @@
+"""Writes schedules.json: what diffusers' own schedulers do in a few short schedules, for tests without torch.
+
+python -m tests.engine.golden.make_schedules
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+from tests.parity.scheduler_probe import probe
+
+from calotype import schedulers
+from calotype.schedule import ScheduleOptions
+
+SD15: Mapping[str, Any] = {
+    "_class_name": "PNDMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+DEMO: Mapping[str, Any] = {
+    **SD15,
+    "_class_name": "DDIMScheduler",
+    "beta_end": 0.03,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,
+}
+
+
+def requests() -> Iterator[tuple[str, Mapping[str, Any], ScheduleOptions]]:
+    for name in schedulers.names():
+        yield name, SD15, ScheduleOptions(5, eta=0.5)
+        yield name, SD15, ScheduleOptions(6, start=2)
+        yield name, DEMO, ScheduleOptions(3)
+
+
+def main() -> None:
+    diffusers.utils.logging.set_verbosity_error()
+    cases: list[dict[str, Any]] = []
+    for name, base, options in requests():
+        with pytest.MonkeyPatch.context() as patch:
+            found = probe(schedulers.select(name, base), options, patch)
+        cases.append(
+            {
+                "name": name,
+                "config": base,
+                "options": [options.num_inference_steps, options.start, options.eta],
+                "timesteps": [round(float(t), 3) for t in found.timesteps],
+                "draws": found.draws,
+                "init_noise_sigma": float(f"{found.init_noise_sigma:.7g}"),
+                "add_noise": [[float(f"{weight:.7g}") for weight in mix] for mix in found.mixes],
+                "latents": [float(f"{weight:.7g}") for weight in found.latents[-1]],
+            }
+        )
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    Path(__file__).with_name("schedules.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
