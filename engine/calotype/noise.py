@@ -57,8 +57,7 @@ class Generator(ABC):
                 "draw float32 and convert: torch's float64 noise is another stream",
             )
         dimensions = tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
-        drawn = self._draw(math.prod(dimensions), kind)
-        return drawn.reshape(dimensions).astype(kind, copy=False)
+        return self._draw(math.prod(dimensions), kind).reshape(dimensions).astype(kind, copy=False)
 
     @abstractmethod
     def _draw(self, size: int, kind: np.dtype[Any]) -> Array:
@@ -181,8 +180,7 @@ QUARTER_PI = (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
 
 def logarithm(x: Array) -> Array:
     """ln(x) for x in (0, 1]: Cephes' `logf` with the fused multiply-adds of torch's AVX2 build."""
-    parts, exponent = np.frexp(x)
-    mantissa = parts.astype(np.float32, copy=False)
+    mantissa, exponent = np.frexp(x)
     small = mantissa < np.float32(0.707106781186547524)
     power = (exponent - small).astype(np.float32)
     x = np.where(small, mantissa + mantissa, mantissa) - np.float32(1)
