@@ -47,10 +47,10 @@ def final_latents(table: Schedule) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def ids(case: Mapping[str, Any]) -> str:
-    return f"{case['name']}-{case['config']['_class_name']}-{case['options']}"
+    return f"{case['name']}-{case['config']}-{case['options']}"
 
 
-@pytest.fixture(params=GOLDEN, ids=ids)
+@pytest.fixture(params=GOLDEN["schedules"], ids=ids)
 def golden(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     return request.param
 
@@ -58,7 +58,7 @@ def golden(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def table(golden: Mapping[str, Any]) -> Schedule:
     steps, start, eta = golden["options"]
-    config = schedulers.select(golden["name"], golden["config"])
+    config = schedulers.select(golden["name"], GOLDEN["configs"][golden["config"]])
     return schedulers.schedule(config, ScheduleOptions(steps, start, eta), slots=5)
 
 
@@ -85,7 +85,7 @@ def test_noised_images_are_diffusers(golden: Mapping[str, Any], table: Schedule)
 
 
 def test_golden_schedules_cover_every_name() -> None:
-    assert {case["name"] for case in GOLDEN} == set(schedulers.names())
+    assert {case["name"] for case in GOLDEN["schedules"]} == set(schedulers.names())
 
 
 def test_the_part_to_keep_is_clean_after_the_last_row() -> None:

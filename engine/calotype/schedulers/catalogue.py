@@ -65,7 +65,7 @@ SOLVERS: Mapping[str, Solver] = {
     "TCDScheduler": Solver(tcd, timesteps=True),
 }
 
-SHORT_NAMES: Mapping[str, ShortName] = {
+_SAMPLERS: Mapping[str, ShortName] = {
     "ddim": ShortName("DDIMScheduler"),
     "ddpm": ShortName("DDPMScheduler"),
     "pndm": ShortName("PNDMScheduler", {"skip_prk_steps": True}),
@@ -106,21 +106,31 @@ REFUSED: Mapping[str, str] = {
 }
 
 
+def _with_sigma_rules() -> Mapping[str, ShortName]:
+    named: dict[str, ShortName] = {}
+    for name, sampler in _SAMPLERS.items():
+        named[name] = sampler
+        if not SOLVERS[sampler.scheduler].sigma_rules:
+            continue
+        for suffix, chosen in (("", None), *((f"_{rule}", rule) for rule in RULES)):
+            flags = {f"use_{rule}_sigmas": rule == chosen for rule in RULES}
+            named[name + suffix] = ShortName(sampler.scheduler, {**sampler.changes, **flags})
+    return named
+
+
+SHORT_NAMES = _with_sigma_rules()
+
+
 def names() -> tuple[str, ...]:
     """Every short name, with the suffixes for sigma rules where the scheduler takes them."""
-    found: list[str] = []
-    for name, short in SHORT_NAMES.items():
-        found.append(name)
-        if SOLVERS[short.scheduler].sigma_rules:
-            found.extend(f"{name}_{rule}" for rule in RULES)
-    return tuple(found)
+    return tuple(SHORT_NAMES)
 
 
 def solver(scheduler: str) -> Solver:
     """The solver of a diffusers class; RequestError for one that is unknown or refused."""
-    if scheduler in SOLVERS:
-        return SOLVERS[scheduler]
-    raise _unknown(scheduler)
+    if scheduler not in SOLVERS:
+        raise _unknown(scheduler)
+    return SOLVERS[scheduler]
 
 
 def select(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,28 +143,14 @@ def select(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
     kept = {key: value for key, value in config.items() if key not in assumed}
     if name in SOLVERS:
         return {**kept, "_class_name": name}
-    stem, rule = name, ""
-    for candidate in RULES:
-        if name.endswith(f"_{candidate}"):
-            stem, rule = name.removesuffix(f"_{candidate}"), candidate
-    if name not in names():
+    if name not in SHORT_NAMES:
         raise _unknown(name)
-    short = SHORT_NAMES[stem]
-    rules: dict[str, Any] = {}
-    if SOLVERS[short.scheduler].sigma_rules:
-        rules = {f"use_{candidate}_sigmas": candidate == rule for candidate in RULES}
-    return {**kept, **short.changes, **rules, "_class_name": short.scheduler}
+    return {**kept, **SHORT_NAMES[name].changes, "_class_name": SHORT_NAMES[name].scheduler}
 
 
 def _unknown(name: str) -> RequestError:
+    offered = f"the short names are {', '.join(_SAMPLERS)}"
     if name in REFUSED:
-        return RequestError(
-            f"scheduler {name!r} is not offered: {REFUSED[name]}",
-            "see `calotype schedule --help` for those that are",
-        )
-    known = (*names(), *SOLVERS)
-    nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return RequestError(
-        f"unknown scheduler {name!r}",
-        f"did you mean {nearest!r}? The short names are {', '.join(SHORT_NAMES)}",
-    )
+        return RequestError(f"scheduler {name!r} is not offered: {REFUSED[name]}", offered)
+    nearest = get_close_matches(name, (*SHORT_NAMES, *SOLVERS), n=1, cutoff=0.0)[0]
+    return RequestError(f"unknown scheduler {name!r}", f"did you mean {nearest!r}? Otherwise {offered}")

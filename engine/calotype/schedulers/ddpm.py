@@ -3,6 +3,8 @@ diffusers DDPMScheduler."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from calotype.schedule import ScheduleOptions
@@ -34,9 +36,7 @@ def ddpm(settings: Settings, options: ScheduleOptions) -> Solution:
         timesteps = np.round(spaced_timesteps(settings, options.num_inference_steps, "leading"))
     visited = [*timesteps.astype(int), -1]
     rows: list[Row] = []
-    for step, (t, previous) in enumerate(
-        zip(visited[options.start :], visited[options.start + 1 :], strict=False)
-    ):
+    for step, (t, previous) in enumerate(pairwise(visited[options.start :])):
         now, then = levels.at(t), levels.at_or_final(previous)
         alpha = (now.alpha / then.alpha) ** 2
         original = now.original(LATENTS, PREDICTION, kind)

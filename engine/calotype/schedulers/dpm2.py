@@ -1,4 +1,4 @@
-"""DPM-Solver-2 on sigmas, after Katherine Crowson's k-diffusion and Lu et al. (2206.00927), algorithm 1;
+"""DPM-Solver-2: Lu et al. (2206.00927), algorithm 1, on sigmas as in Katherine Crowson's k-diffusion;
 diffusers KDPM2DiscreteScheduler and KDPM2AncestralDiscreteScheduler."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Euler: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2206.00364),
-algorithm 2 without churn; diffusers EulerDiscreteScheduler."""
+"""Euler's method: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2206.00364),
+without churn; diffusers EulerDiscreteScheduler."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What the exponential integrators share: the exact solution over one interval of lambda, term by term.
 
 With the model's converted output written as a polynomial in lambda, the diffusion ODE and SDE have closed
-solutions (2206.00927, proposition 3.1; 2211.01095, propositions 4.1 and 4.2): one weight for the sample and one
-for each derivative of the output.
+solutions (2206.00927, proposition 3.1; 2211.01095, proposition 4.1): one weight for the sample and one for each
+derivative of the output.
 """
 
 from __future__ import annotations

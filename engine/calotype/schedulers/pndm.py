@@ -59,6 +59,6 @@ def pndm(settings: Settings, options: ScheduleOptions) -> Solution:
 
 
 def _transfer(now: Level, then: Level, sample: Vector, epsilon: Vector) -> Vector:
-    """Equation 9: DDIM's step, written so that it does not divide by alpha."""
+    """The transfer part: DDIM's step, as the paper writes it."""
     denominator = now.alpha * (now.alpha * then.sigma + now.sigma * then.alpha)
     return then.alpha / now.alpha * sample - (then.alpha**2 - now.alpha**2) / denominator * epsilon

@@ -52,7 +52,7 @@ def dpmsolver_singlestep(settings: Settings, options: ScheduleOptions) -> Soluti
 
 
 def _terms(interval: Interval, known: Sequence[tuple[Level, Vector]], solver_type: str) -> Vector:
-    """The weighted differences to the oldest output, where the interval starts (2206.00927, algorithms 4 and 5)."""
+    """The weighted differences to the oldest output, where the interval starts (2206.00927, algorithms 1 and 2)."""
     oldest = known[-1][1]
     ratios = [(level.log_snr - interval.start.log_snr) / interval.length for level, _ in known[:-1]]
     slopes = [(output - oldest) / ratio for ratio, (_, output) in zip(ratios, known, strict=False)]

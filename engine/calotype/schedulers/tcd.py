@@ -1,4 +1,5 @@
-"""TCD: Zheng et al., Trajectory Consistency Distillation (2402.19159), algorithm 4; diffusers TCDScheduler."""
+"""TCD: Zheng et al., Trajectory Consistency Distillation (2402.19159), strategic stochastic
+sampling; diffusers TCDScheduler."""
 
 from __future__ import annotations
 

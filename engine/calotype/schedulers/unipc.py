@@ -1,4 +1,4 @@
-"""UniPC: Zhao et al., A Unified Predictor-Corrector Framework for Fast Sampling (2302.04867), algorithms 1 and 2;
+"""UniPC: Zhao et al., A Unified Predictor-Corrector Framework for Fast Sampling (2302.04867);
 diffusers UniPCMultistepScheduler."""
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _update(
     known: Sequence[tuple[Level, Vector]],
     solver_type: str,
 ) -> Vector:
-    """Equation 3 (predictor) or 9 (corrector, where the interval's end is among the known outputs)."""
+    """UniP, or UniC where the output at the interval's end is among the known ones (section 3)."""
     ratios = np.array([(level.log_snr - interval.start.log_snr) / interval.length for level, _ in known])
     differences = [(output - newest) / ratio for ratio, (_, output) in zip(ratios, known, strict=True)]
     exact = interval.carry * sample + interval.constant * newest

@@ -17,7 +17,7 @@ from tests.parity.scheduler_probe import probe
 from calotype import schedulers
 from calotype.schedule import ScheduleOptions
 
-SD15: Mapping[str, Any] = {
+_SD15: Mapping[str, Any] = {
     "_class_name": "PNDMScheduler",
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -27,8 +27,8 @@ SD15: Mapping[str, Any] = {
     "skip_prk_steps": True,
     "steps_offset": 1,
 }
-DEMO: Mapping[str, Any] = {
-    **SD15,
+_DEMO: Mapping[str, Any] = {
+    **_SD15,
     "_class_name": "DDIMScheduler",
     "beta_end": 0.03,
     "prediction_type": "v_prediction",
@@ -37,23 +37,26 @@ DEMO: Mapping[str, Any] = {
 }
 
 
-def requests() -> Iterator[tuple[str, Mapping[str, Any], ScheduleOptions]]:
+CONFIGS = {"sd15": _SD15, "demo": _DEMO}
+
+
+def requests() -> Iterator[tuple[str, str, ScheduleOptions]]:
     for name in schedulers.names():
-        yield name, SD15, ScheduleOptions(5, eta=0.5)
-        yield name, SD15, ScheduleOptions(6, start=2)
-        yield name, DEMO, ScheduleOptions(3)
+        yield name, "sd15", ScheduleOptions(5, eta=0.5)
+        yield name, "sd15", ScheduleOptions(6, start=2)
+        yield name, "demo", ScheduleOptions(3)
 
 
 def main() -> None:
     diffusers.utils.logging.set_verbosity_error()
     cases: list[dict[str, Any]] = []
-    for name, base, options in requests():
+    for name, config, options in requests():
         with pytest.MonkeyPatch.context() as patch:
-            found = probe(schedulers.select(name, base), options, patch)
+            found = probe(schedulers.select(name, CONFIGS[config]), options, patch)
         cases.append(
             {
                 "name": name,
-                "config": base,
+                "config": config,
                 "options": [options.num_inference_steps, options.start, options.eta],
                 "timesteps": [round(float(t), 3) for t in found.timesteps],
                 "draws": found.draws,
@@ -63,7 +66,8 @@ def main() -> None:
             }
         )
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    Path(__file__).with_name("schedules.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    text = f'{{"configs":{json.dumps(CONFIGS)},\n"schedules":[\n{lines}\n]}}\n'
+    Path(__file__).with_name("schedules.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
