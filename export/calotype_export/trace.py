@@ -6,6 +6,7 @@ Graphs of one program for several batch sizes share one file of weights, in whic
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,8 +66,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, .
 
     `module` takes a mapping of tensors like `inputs` and returns one whose names are `outputs`.
     """
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's notes on its own workings
+    with _without_notes(), torch.no_grad():
         program = torch.onnx.export(
             _Positional(module, tuple(inputs)).eval(),
             tuple(inputs.values()),
@@ -100,6 +100,20 @@ def outputs(model: ir.Model) -> tuple[TensorSpec, ...]:
             raise RuntimeError(f"output {value} has no fixed shape")
         found.append(TensorSpec(value.name, str(value.dtype.numpy()), value.shape.numpy()))
     return tuple(found)
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Leave out what the exporter says about its own workings, such as operators of torchvision that it lacks."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Positional(nn.Module):

@@ -1,0 +1,76 @@
+"""Small diffusers modules with random weights, and a manifest that fits them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from calotype.manifest import Manifest, TimeEmbedding
+from calotype_export.signatures import Sizes
+
+WIDTH = 16  # of the embeddings
+SIZES = Sizes(embedding_width=WIDTH, pixels={})
+
+
+def unet(channels: int = 4, **config: Any) -> UNet2DConditionModel:
+    """A UNet with two levels."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        in_channels=channels,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        **config,
+    ).eval()
+
+
+def vae() -> AutoencoderKL:
+    """A VAE with four levels, 8 pixels a latent."""
+    torch.manual_seed(0)
+    widths = (8, 8, 16, 16)
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        latent_channels=4,
+        norm_num_groups=8,
+    ).eval()
+
+
+def text_encoder() -> CLIPTextModel:
+    """A text encoder with three layers."""
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=300, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4
+    )
+    model = CLIPTextModel(config).eval()
+    torch.nn.init.normal_(model.final_layer_norm.weight)
+    return model
+
+
+def manifest(conditioning: tuple[str, ...] = (), guided: bool = True, timestep_cond: int = 0) -> Manifest:
+    """What export decided: 64 x 48 pixels, 8 x 6 latents."""
+    return Manifest(
+        family="custom",
+        height=64,
+        width=48,
+        latent_channels=4,
+        vae_scale_factor=8,
+        batches=(1, 2),
+        precision="fp32",
+        guided=guided,
+        conditioning=conditioning,
+        state_slots=5,
+        time_embedding=TimeEmbedding(16, True, 0.0),
+        timestep_cond=timestep_cond,
+        max_length=77,
+        programs=(),
+        files=(),
+    )
