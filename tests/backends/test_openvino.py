@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.backends import step_programs
-from tests.backends.test_contract import step_inputs
+from tests.backends.contract_cases import step_inputs
 
 from calotype import backends
 from calotype.backends import BackendOptions

@@ -1,0 +1,77 @@
+"""The backends that the contract is held against, and what its tests feed to a step program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import fakes
+from tests.backends import step_programs
+from tests.backends.step_programs import F, S
+
+from calotype import backends
+from calotype.backends import Array, BackendOptions, Program
+from calotype.features import time_features
+from calotype.manifest import ProgramSpec, TimeEmbedding
+
+Make = Callable[..., Program]
+Case = tuple[str, str]  # backend, precision
+VENDORS: list[Case] = [
+    *((name, "fp32") for name in backends.names()),
+    ("onnxruntime", "fp16"),
+    ("openvino", "bf16"),
+]
+
+
+def available(case: Case) -> Case:
+    if case[0] != "fake" and case[0] not in backends.installed():
+        pytest.skip(f"{case[0]} is not installed")
+    return case
+
+
+def load_spec(name: str, root: Path, spec: ProgramSpec) -> Program:
+    if name == "fake":
+        return fakes.program(spec, fake_step)
+    return backends.load(name, root, spec, BackendOptions(threads=1))
+
+
+def fake_step(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The frame of the step around a prediction that one line can make."""
+    state, read, write = (inputs[name] for name in ("state", "read", "write"))
+    sample = (state * read[:, :, None, None, None]).sum(1)
+    prediction = np.tanh(sample + inputs["time_features"][:, :1, None, None])
+    slots = np.concatenate([state, prediction[:, None], inputs["noise"][:, None]], axis=1)
+    return {
+        "next_state": (slots[:, None] * write[..., None, None, None]).sum(2),
+        "prediction": prediction,
+    }
+
+
+def features(*timesteps: float) -> Array:
+    embedding = TimeEmbedding(F, flip_sin_to_cos=True, freq_shift=0)
+    return np.stack([time_features(timestep, embedding) for timestep in timesteps])
+
+
+def step_inputs(seed: int = 0, batch: int = 2) -> dict[str, Array]:
+    """Random numbers for every input; `write` mixes all slots, the prediction and the noise."""
+    generator = np.random.default_rng(seed)
+    inputs = {
+        tensor.name: generator.standard_normal(tensor.shape).astype(np.float32)
+        for tensor in step_programs.inputs(batch)
+    }
+    return inputs | {"time_features": features(*[999.0] * batch)}
+
+
+def identity(batch: int = 2) -> Array:
+    """The row that writes every slot back into itself."""
+    return np.repeat(np.eye(S, S + 2, dtype=np.float32)[None], batch, axis=0)
+
+
+def snapshot(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: value.copy() for name, value in outputs.items()}
+
+
+def whole(program: Program, name: str) -> Array:
+    return np.stack([program.get(name, row) for row in range(program.spec.batch)])
