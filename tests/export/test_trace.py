@@ -1,0 +1,147 @@
+"""Traced graphs: what they compute, what lies in their files, and how much memory writing them takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from tests.export import modules
+
+from calotype_export import signatures, trace, unet_step
+
+BATCHES = (1, 2)
+
+
+@pytest.fixture(scope="module")
+def step() -> unet_step.UnetStep:
+    return unet_step.UnetStep(modules.unet())
+
+
+def write(step: unet_step.UnetStep, folder: Path, batches: tuple[int, ...]) -> None:
+    with trace.weights(folder / "step.data") as stored:
+        for batch in batches:
+            given = {name: torch.from_numpy(value) for name, value in example(batch, 0).items()}
+            trace.write(trace.trace(step, given, step.outputs), folder / f"step_{batch}.onnx", stored)
+
+
+def example(batch: int, seed: int) -> Mapping[str, np.ndarray]:
+    specs = signatures.inputs("unet_step", batch, modules.manifest(), modules.SIZES)
+    return signatures.example(specs, seed)
+
+
+@pytest.fixture(scope="module")
+def folder(step: unet_step.UnetStep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx")
+    write(step, path, BATCHES)
+    return path
+
+
+def parameter_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.parameters())
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_the_graph_computes_what_the_module_computes(
+    step: unet_step.UnetStep, folder: Path, batch: int
+) -> None:
+    given = example(batch, 1)
+    session = onnxruntime.InferenceSession(folder / f"step_{batch}.onnx", providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = step({name: torch.from_numpy(value) for name, value in given.items()})[
+            "next_state"
+        ].numpy()
+    (found,) = session.run(["next_state"], dict(given))
+    assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_graphs_of_several_batches_share_one_file_of_weights(step: unet_step.UnetStep, folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["step.data", "step_1.onnx", "step_2.onnx"]
+    assert (folder / "step.data").stat().st_size < 1.05 * parameter_bytes(step)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_external_data_is_named_without_a_folder_and_only_for_large_tensors(folder: Path, batch: int) -> None:
+    graph = onnx.load(folder / f"step_{batch}.onnx", load_external_data=False).graph
+    for tensor in graph.initializer:
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        size = int(np.prod(tensor.dims)) * 4
+        assert fields.get("location", "step.data") == "step.data"
+        assert bool(fields) == (size >= trace.EXTERNAL_BYTES), tensor.name
+
+
+def test_onnx_itself_accepts_the_files(folder: Path) -> None:
+    onnx.checker.check_model(str(folder / "step_2.onnx"))
+
+
+def test_the_graph_holds_no_path_and_no_stack_trace(folder: Path) -> None:
+    content = (folder / "step_1.onnx").read_bytes()
+    assert not re.search(rb"site-packages|stack_trace|\.py\b|" + str(Path.cwd()).encode(), content)
+
+
+def test_every_shape_is_fixed(folder: Path) -> None:
+    graph = onnx.load(folder / "step_2.onnx", load_external_data=False).graph
+    for value in (*graph.input, *graph.output):
+        assert all(dimension.dim_value > 0 for dimension in value.type.tensor_type.shape.dim), value.name
+
+
+def test_the_same_module_gives_the_same_bytes(step: unet_step.UnetStep, folder: Path, tmp_path: Path) -> None:
+    write(step, tmp_path, BATCHES[:1])
+    assert (tmp_path / "step_1.onnx").read_bytes() == (folder / "step_1.onnx").read_bytes()
+
+
+def test_outputs_are_described_from_the_graph(step: unet_step.UnetStep) -> None:
+    given = {name: torch.from_numpy(value) for name, value in example(1, 0).items()}
+    (spec,) = trace.outputs(trace.trace(step, given, step.outputs))
+    assert (spec.name, spec.dtype, spec.shape) == ("next_state", "float32", (1, 5, 4, 8, 6))
+
+
+# A module whose weights, about 400 MB, are large beside what the exporter itself needs. The reading before is taken
+# after a first export, so that libraries are loaded.
+MEASURED = """
+import resource, sys
+from pathlib import Path
+import torch
+from torch import nn
+from calotype_export import trace
+torch.set_num_threads(1)
+
+class Program(nn.Module):
+    def __init__(self, width, layers):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
+    def forward(self, inputs):
+        return {"y": self.layers(inputs["x"])}
+
+def export(width, layers, name):
+    program = Program(width, layers)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    folder = Path(sys.argv[1])
+    with trace.weights(folder / f"{name}.data") as stored:
+        for batch in (1, 2):
+            graph = trace.trace(program, {"x": torch.randn(batch, 4, width)}, ("y",))
+            trace.write(graph, folder / f"{name}_{batch}.onnx", stored)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) * 1024, (folder / f"{name}.data").stat().st_size
+
+export(8, 2, "small")
+used, size = export(2048, 24, "large")
+print(used, size)
+"""
+
+
+@pytest.mark.slow
+def test_tracing_and_writing_take_less_than_one_and_a_half_times_the_exported_size(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURED, tmp_path], check=True, capture_output=True, text=True
+    )
+    used, size = (int(word) for word in answer.stdout.split()[-2:])
+    assert size > 350e6
+    assert used < 1.5 * size
