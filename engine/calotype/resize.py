@@ -57,8 +57,12 @@ def _bicubic(size: int, target: int) -> Array:
 
 
 def _positions(size: int, target: int) -> Array:
-    """Where the centre of each target pixel lies among the centres of the source's, (target,)."""
-    return (np.arange(target) + 0.5) * (size / target) - 0.5
+    """Where the centre of each target pixel lies among the centres of the source's, (target,).
+
+    As torch rounds it: the scale to float32, and the fused multiply-add of it to float32.
+    """
+    scale = np.float64(np.float32(size) / np.float32(target))
+    return ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32).astype(np.float64)
 
 
 def _inner(distance: Array) -> Array:
