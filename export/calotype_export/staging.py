@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from calotype.errors import CheckpointError
 
 
 @contextmanager
-def staged(output: Path) -> Iterator[Path]:
+def staged(output: Path) -> Generator[Path]:
     """A new folder beside `output`, which takes its name when the block ends; whatever ends it early removes it.
 
     CheckpointError where something is at `output` already, or the disk is full.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,14 +48,14 @@ class Weights:
             self._offsets[digest],
             data.nbytes,
             tensor.dtype,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             name=tensor.name or "",
             base_dir="",
         )
 
 
 @contextmanager
-def weights(path: Path) -> Iterator[Weights]:
+def weights(path: Path) -> Generator[Weights]:
     """A new file of weights at `path`."""
     with path.open("xb") as file:
         yield Weights(file, path.name)
@@ -103,7 +103,7 @@ def outputs(model: ir.Model) -> tuple[TensorSpec, ...]:
 
 
 @contextmanager
-def _without_notes() -> Iterator[None]:
+def _without_notes() -> Generator[None]:
     """Leave out what the exporter says about its own workings, such as operators of torchvision that it lacks."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
