@@ -90,9 +90,9 @@ def test_cards_launch_as_many_threads_as_fit_at_once() -> None:
 
 @pytest.mark.parametrize("source", noise.SOURCES)
 def test_noise_is_normal(source: str) -> None:
-    drawn = noise.generator(11, source).normal(1_000_000).astype(np.float64)
+    drawn = noise.generator(11, source).normal(250_000).astype(np.float64)
     moments = [drawn.mean(), drawn.var(), (drawn**3).mean(), (drawn**4).mean()]
-    np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.03)
+    np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.05)
 
 
 @pytest.mark.parametrize("source", noise.SOURCES)
