@@ -228,6 +228,8 @@ def test_a_configuration_without_a_class_is_refused() -> None:
         ),
         (named("DDIMScheduler", steps_offset=500), "timestep 1400 is beyond the 1000 of the training"),
         (named("UniPCMultistepScheduler", lower_order_final=False), "divides by zero in row 9"),
+        (named("UniPCMultistepScheduler", solver_type="bh1"), "divides by zero in row 9"),
+        (named("DPMSolverSinglestepScheduler", algorithm_type="deis"), "deis cannot end at sigma zero"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

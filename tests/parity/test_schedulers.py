@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from calotype import schedulers
+from calotype.errors import RequestError
 from calotype.schedule import ScheduleOptions
 
 diffusers = pytest.importorskip("diffusers")
@@ -210,7 +211,7 @@ def options_of_dpmsolver() -> Iterator[Any]:
         for rule in RULES:
             yield case(name, final_sigmas_type="sigma_min", **rule_flags(rule))
             yield case(name, beta_schedule="squaredcos_cap_v2", lambda_min_clipped=-5.1, **rule_flags(rule))
-        yield case(name, solver_type="bh2", algorithm_type="deis")
+        yield case(name, solver_type="bh2", algorithm_type="deis", final_sigmas_type="sigma_min")
     for spacing in ("linspace", "leading", "trailing"):
         yield case(MULTISTEP, lambda_min_clipped=-2.0, timestep_spacing=spacing)
     yield case(MULTISTEP, use_lu_lambdas=True)
@@ -219,7 +220,7 @@ def options_of_dpmsolver() -> Iterator[Any]:
 
 def options_of_unipc_and_deis() -> Iterator[Any]:
     for order, solver_type, x0 in itertools.product((1, 2, 3), ("bh1", "bh2"), (True, False)):
-        for final in ("zero", "sigma_min") if x0 else ("sigma_min",):
+        for final in ("zero", "sigma_min") if x0 and solver_type == "bh2" else ("sigma_min",):
             kind = {
                 "solver_order": order,
                 "solver_type": solver_type,
@@ -245,6 +246,24 @@ def options_of_unipc_and_deis() -> Iterator[Any]:
 )
 def test_every_option_is_diffusers(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     check(config, monkeypatch, steps=(3, 7, 20))
+
+
+def not_a_number() -> Iterator[Any]:
+    yield case(DDIM, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    yield case(UNIPC, solver_type="bh1")
+    yield case(UNIPC, predict_x0=False)
+    yield case(UNIPC, lower_order_final=False)
+    karras = {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}
+    yield case(UNIPC, solver_order=3, lower_order_final=False, **karras)
+
+
+@pytest.mark.parametrize("config", not_a_number())
+def test_what_diffusers_makes_no_number_of_is_refused(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not np.isfinite(probe(config, ScheduleOptions(7), monkeypatch).latents[-1]).all()
+    with pytest.raises(RequestError, match="divides by zero"):
+        schedulers.schedule(config, ScheduleOptions(7), SLOTS)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
@@ -285,7 +304,7 @@ def test_selecting_a_class_is_from_config(name: str, source: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in (DDIM, DDPM, PNDM)])
-def test_text_to_image_starts_where_image_to_image_does_with_everything(name: str) -> None:
+def test_text_to_image_starts_at_the_first_row_too(name: str) -> None:
     """The text-to-image pipeline sets no begin index, and diffusers looks the first timestep up instead."""
     scheduler = getattr(diffusers, name).from_config({**SD, "_class_name": name})
     scheduler.set_timesteps(20)

@@ -102,15 +102,11 @@ def converted(level: Level, algorithm: str, prediction_type: str) -> Vector:
 
 
 def algorithm_of(settings: Settings, offered: Sequence[str]) -> str:
-    """algorithm_type; DEIS's name stands for dpmsolver++, as in diffusers."""
+    """algorithm_type; DEIS's name stands for dpmsolver++, but does not end at sigma zero, as in diffusers."""
     if settings.values.get("variance_type") in ("learned", "learned_range"):
         raise settings.wrong("variance_type", "null: a UNet that predicts its variance is not offered")
     algorithm = settings.choice("algorithm_type", "dpmsolver++", (*offered, "deis"))
-    if (
-        not algorithm.endswith("++")
-        and algorithm != "deis"
-        and settings.values.get("final_sigmas_type") != "sigma_min"
-    ):
+    if not algorithm.endswith("++") and final_sigma_of(settings) == "zero":
         raise RequestError(
             f"{settings.scheduler}: {algorithm} cannot end at sigma zero",
             "set final_sigmas_type to sigma_min, or algorithm_type to dpmsolver++",

@@ -181,4 +181,4 @@ def _rescaled_to_zero_snr(betas: Float32) -> Float32:
     roots = np.sqrt(np.cumprod((1.0 - betas).astype(np.float64)).astype(np.float32))
     first, last = roots[0], roots[-1]
     alphas = ((roots - last) * (first / (first - last))) ** 2
-    return 1.0 - np.append(alphas[:1], alphas[1:] / alphas[:-1])
+    return (1.0 - np.append(alphas[:1], alphas[1:] / alphas[:-1])).astype(np.float32)

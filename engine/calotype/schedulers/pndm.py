@@ -44,7 +44,7 @@ def pndm(settings: Settings, options: ScheduleOptions) -> Solution:
     for index, t in enumerate(visited):
         if index == 1:  # the first step again, with the mean of the predictions at both of its ends
             now, then, sample = levels.at(t + stride), levels.at_or_final(t), first
-            combined = (PREDICTION + predictions[0]) / 2
+            combined = combine((1 / 2, 1 / 2), (PREDICTION, *predictions))
         else:
             now, then, sample = levels.at(t), levels.at_or_final(t - stride), LATENTS
             predictions = (PREDICTION, *predictions)

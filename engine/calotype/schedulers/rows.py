@@ -100,6 +100,6 @@ def _require_finite(name: str, solution: Solution, write: Vector) -> None:
     raise RequestError(
         f"{name} divides by zero in row {index} of {len(solution.rows)} with these settings "
         f"(timestep {solution.rows[index].timestep:g})",
-        "zero terminal SNR needs prediction_type v_prediction or sample; "
-        "a solver of higher order needs lower_order_final, or final_sigmas_type sigma_min",
+        "use fewer steps; zero terminal SNR needs prediction_type v_prediction or sample; "
+        "where the last row is named, set lower_order_final to true or final_sigmas_type to sigma_min",
     )

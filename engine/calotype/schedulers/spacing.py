@@ -45,7 +45,10 @@ class SigmaRule:
         ramp = np.linspace(0, 1, steps)
         if self.name == "karras":  # Karras et al. 2022 (2206.00364), equation 5 with rho = 7
             return (highest ** (1 / 7) + ramp * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
-        if self.name in ("exponential", "lu"):
+        if self.name == "lu":  # uniform in the float32 logarithms
+            first, last = float(np.log(sigmas[0])), float(np.log(sigmas[-1]))
+            return np.exp(first + ramp * (last - first))
+        if self.name == "exponential":
             return np.exp(np.linspace(math.log(highest), math.log(lowest), steps))
         return lowest + beta_quantile(1 - ramp) * (highest - lowest)  # Lee et al. 2024 (2407.12173)
 
@@ -82,7 +85,7 @@ def spaced_timesteps(settings: Settings, steps: int, default: str) -> Table:
     train, offset = train_steps(settings), settings.integer("steps_offset", 0)
     spacing = settings.choice("timestep_spacing", default, SPACINGS)
     if spacing == "linspace":
-        return np.linspace(0, train - 1, steps)[::-1]
+        return np.linspace(0, train - 1, steps, dtype=np.float64)[::-1]
     if spacing == "leading":
         return np.arange(0, steps)[::-1] * float(train // steps) + offset
     return np.arange(train, 0, -train / steps, dtype=np.float64).round() - 1
@@ -93,7 +96,7 @@ def inner_timesteps(settings: Settings, steps: int, last: int) -> Table:
     train, offset = train_steps(settings), settings.integer("steps_offset", 0)
     spacing = settings.choice("timestep_spacing", "linspace", SPACINGS)
     if spacing == "linspace":
-        return np.linspace(0, last - 1, steps + 1).round()[::-1][:-1]
+        return np.linspace(0, last - 1, steps + 1, dtype=np.float64).round()[::-1][:-1]
     if spacing == "leading":
         return np.arange(0, steps + 1)[::-1][:-1] * float(last // (steps + 1)) + offset
     return np.arange(last, 0, -train / steps, dtype=np.float64).round() - 1

@@ -43,14 +43,13 @@ def unipc(settings: Settings, options: ScheduleOptions) -> Solution:
         output, sample = converted(levels[index], algorithm, kind), LATENTS
         if outputs and index - 1 not in uncorrected:
             known = [(levels[index - 1 - k], outputs[k]) for k in range(1, this_order)]
-            interval = Interval(levels[index], levels[index - 1], algorithm)
-            sample = _update(interval, before, outputs[0], [*known, (levels[index], output)], solver_type)
+            arrived = Interval(levels[index], levels[index - 1], algorithm)
+            sample = _update(arrived, before, outputs[0], [*known, (levels[index], output)], solver_type)
         outputs = (output, *outputs)
         this_order = min(order, len(outputs), len(grid) - index if lower_final else order)
         known = [(levels[index - k], outputs[k]) for k in range(1, this_order)]
-        latents = _update(
-            Interval(levels[index + 1], levels[index], algorithm), sample, output, known, solver_type
-        )
+        ahead = Interval(levels[index + 1], levels[index], algorithm)
+        latents = _update(ahead, sample, output, known, solver_type)
         memory = (sample, *outputs[:order])
         rows.append(Row(index - options.start, grid.timesteps[index], levels[index], latents, memory))
         before, outputs = recall(memory)[0], recall(memory)[1:]
@@ -81,18 +80,15 @@ def _weights(ratios: Table, exponent: np.float64, scale: np.float64) -> Sequence
         right.append(phi * factorial / scale)
         factorial *= power + 1
         phi = phi / exponent - 1 / factorial
-    return np.linalg.solve(
-        np.array([ratios**power for power in range(len(ratios))]), np.array(right)
-    ).tolist()
+    powers = ratios ** np.arange(len(ratios))[:, np.newaxis]
+    return np.linalg.solve(powers, np.array(right)).tolist()
 
 
 def _grid(settings: Settings, options: ScheduleOptions) -> Grid:
     """After a sigma rule sigma_min is the lowest sigma of the rule."""
     alphas = with_finite_sigmas(settings, train_alphas_with_rescaling(settings, Betas()))
-    timesteps, rule = (
-        inner_timesteps(settings, options.num_inference_steps, train_steps(settings)),
-        sigma_rule(settings),
-    )
+    rule = sigma_rule(settings)
+    timesteps = inner_timesteps(settings, options.num_inference_steps, train_steps(settings))
     grid = preserved_grid(timesteps, alphas, rule, options.num_inference_steps)
     whole = np.round if rule.name == "karras" else np.trunc
     last = 0.0 if final_sigma_of(settings) == "zero" else grid.sigmas[-1 if rule.name == "none" else -2]
