@@ -195,6 +195,7 @@ class Pipeline:
             prompt = np.asarray(request.prompt_embeds, np.float32)
         else:
             prompt = text.encode(_listed(request.prompt or ""), request.clip_skip)
+        self._check_embeddings(prompt)
         negative = None
         if self.manifest.guided and request.guidance_scale > 1:
             if request.negative_prompt_embeds is not None:
@@ -207,7 +208,6 @@ class Pipeline:
                     f"`negative_prompt_embeds`: expected the prompt's shape, {prompt.shape}, found {negative.shape}"
                 )
             negative = np.repeat(negative, repeats, axis=0)
-        self._check_embeddings(prompt)
         return Embeddings(np.repeat(prompt, repeats, axis=0), negative)
 
     def _check_embeddings(self, prompt: Array) -> None:

@@ -81,10 +81,14 @@ class Eager:
         self.pipeline.set_progress_bar_config(disable=True)
         self._config = dict(self.pipeline.scheduler.config)
 
-    def draw(self, scheduler: str, request: Mapping[str, Any]) -> tuple[Array, Array]:
-        """Final latents (n, C, H, W) and pictures (n, h, w, 3) in [0, 1]."""
+    def schedule_with(self, scheduler: str) -> None:
+        """Give the pipeline a new scheduler, by Calotype's short name for it."""
         class_name, changes = SCHEDULERS[scheduler]
         self.pipeline.scheduler = getattr(diffusers, class_name).from_config(self._config, **changes)
+
+    def draw(self, scheduler: str, request: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Final latents (n, C, H, W) and pictures (n, h, w, 3) in [0, 1]."""
+        self.schedule_with(scheduler)
         arguments = dict(request)
         seed = arguments.pop("seed")
         with torch.no_grad():
