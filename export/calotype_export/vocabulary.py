@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from calotype_export.architectures import TOKENS
+from calotype_export.model_configs import TOKENS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = """

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calotype.errors import CheckpointError
-from calotype_export import synthetic
+from calotype_export import build, synthetic
 from calotype_export.adapters import EmbeddingFile, LoraFile
+from calotype_export.build import BuildOptions
 from calotype_export.checkpoint import Checkpoint, open_checkpoint
 from calotype_export.merge import merged
 
@@ -130,6 +131,12 @@ def test_what_was_merged_is_recorded_with_its_digest(checkpoint: Checkpoint, tmp
     source = merged(checkpoint, [LoraFile(stored(tmp_path, peft()), 0.5)]).source
     assert list(source["merged"]) == ["adapter.safetensors:0.5"]
     assert re.fullmatch("[0-9a-f]{64}", source["merged"]["adapter.safetensors:0.5"])
+
+
+def test_an_export_starts_from_the_merged_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = stored(tmp_path, peft())
+    options = BuildOptions(checkpoint.root, tmp_path / "bundle", loras=(LoraFile(path),))
+    assert list(build.opened(options).checkpoint.additions) == ["adapter.safetensors:1"]
 
 
 def refused(checkpoint: Checkpoint, path: Path, message: str) -> str:
