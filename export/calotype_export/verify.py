@@ -18,6 +18,7 @@ import torch
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
+from calotype.errors import CheckpointError
 from calotype.manifest import ProgramSpec
 from calotype_export import pipeline_parity, signatures
 from calotype_export.gates import Array, Distance, check_picture, distance, gate
@@ -51,6 +52,7 @@ def verify(
     keeps: figures and bounds, seconds, the process's peak memory. ParityError names the first program that misses.
     """
     bundle = Bundle.open(path)
+    _check_fits(bundle, sources)
     chosen = backend or BACKENDS[bundle.manifest.precision]
     begun = time.perf_counter()
     programs = compare_programs(bundle, sources, chosen, progress)
@@ -86,6 +88,34 @@ def peak_memory() -> int:
     """The most memory that this process ever held, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _check_fits(bundle: Bundle, sources: Sources) -> None:
+    """CheckpointError where the sources are not of the architecture that the bundle was made from."""
+    manifest, checkpoint = bundle.manifest, sources.checkpoint
+    unet = checkpoint.configs["unet"]
+    components = {COMPONENTS[spec.name] for spec in manifest.programs}
+    expected = {
+        "components": sorted(components),
+        "conditioning": manifest.conditioning,
+        "timestep_cond": manifest.timestep_cond,
+        "width of the embeddings": bundle.program("text_encoder").output("hidden_states").shape[-1],
+        "width of the time embedding": manifest.time_embedding.width,
+    }
+    found = {
+        "components": sorted(components & set(sources.components)),
+        "conditioning": checkpoint.conditioning,
+        "timestep_cond": checkpoint.timestep_cond,
+        "width of the embeddings": checkpoint.configs["text_encoder"]["hidden_size"],
+        "width of the time embedding": unet["block_out_channels"][0],
+    }
+    for name, value in expected.items():
+        if found[name] != value:
+            raise CheckpointError(
+                f"{checkpoint.name} is not what {bundle.root.name} was made from: {name}: "
+                f"expected {value}, found {found[name]}",
+                "name the checkpoint, the segmenter and the additions that it was exported with",
+            )
 
 
 Reference = tuple[_Case, list[Array], Distance | None]
