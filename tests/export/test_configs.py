@@ -1,0 +1,85 @@
+"""Config files: what is repaired, and what is refused by which field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.export.spoiling import change, refused
+
+from calotype_export import configs
+from calotype_export.checkpoint import open_checkpoint
+
+
+@pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (32, "custom")])
+def test_the_family_follows_the_width_of_the_text_embeddings(width: int, family: str) -> None:
+    assert configs.family({"cross_attention_dim": width}) == family
+
+
+@pytest.mark.parametrize(
+    ("channels", "repairs"),
+    [
+        (4, {"steps_offset": 1, "clip_sample": False}),
+        (9, {"steps_offset": 1, "skip_prk_steps": True}),
+        (5, {}),
+    ],
+)
+def test_the_scheduler_gets_the_repairs_of_its_pipeline(channels: int, repairs: Mapping[str, Any]) -> None:
+    wrong = {"steps_offset": 0, "clip_sample": True, "skip_prk_steps": False}
+    found = configs.repaired_scheduler(wrong, channels)
+    assert found == {**wrong, **repairs, "calotype_repairs": sorted(repairs)}
+
+
+def test_a_very_old_unet_is_taken_for_one_of_64_latents(copy: Path) -> None:
+    change(copy / "unet/config.json", _diffusers_version="0.6.0.dev1")
+    assert open_checkpoint(copy).size == (512, 512)
+
+
+def test_a_missing_config_is_named(copy: Path) -> None:
+    (copy / "vae/config.json").unlink()
+    refused(copy, "vae/config.json is missing")
+
+
+def test_a_broken_config_is_named(copy: Path) -> None:
+    (copy / "vae/config.json").write_text("{", "utf-8")
+    refused(copy, "vae/config.json is no JSON: Expecting property name")
+
+
+def test_a_config_that_is_no_object_is_named(copy: Path) -> None:
+    (copy / "vae/config.json").write_text("[]", "utf-8")
+    refused(copy, "vae/config.json holds a list, expected an object")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"auto_map": {"AutoModel": "code.Model"}},
+        {"text_config": {"_attn_implementation_internal": "owner/kernel"}},
+        {"nested": [{"trust_remote_code": True}]},
+    ],
+)
+def test_a_config_that_asks_for_code_is_refused(copy: Path, fields: dict[str, Any]) -> None:
+    change(copy / "text_encoder/config.json", **fields)
+    hint = refused(copy, "text_encoder/config.json asks for code of its own with `")
+    assert "only the classes of diffusers and transformers" in hint
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"addition_embed_type": "text_time"}, "addition_embed_type is 'text_time', expected None"),
+        ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep', expected None"),
+        ({"num_class_embeds": 1000}, "num_class_embeds is 1000, expected None"),
+        ({"in_channels": 7}, r"in_channels is 7, expected 4, 5 \(depth\) or 9 \(inpainting\)"),
+    ],
+)
+def test_other_kinds_of_unets_are_refused_by_field(copy: Path, fields: dict[str, Any], message: str) -> None:
+    change(copy / "unet/config.json", **fields)
+    refused(copy, f"unet/config.json: {message}")
+
+
+def test_other_kinds_of_autoencoders_are_refused(copy: Path) -> None:
+    change(copy / "vae/config.json", latent_channels=16)
+    refused(copy, "vae/config.json: 8 pixels a latent and 16 channels, expected 8 and 4")

@@ -1,0 +1,79 @@
+"""Checkpoints on the Hub: what is fetched, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from tests.export.spoiling import UNET
+
+from calotype.errors import CheckpointError
+from calotype_export.checkpoint import open_checkpoint
+
+Hub = Callable[[list[str]], list[str]]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, sd15_folder: Path) -> Hub:
+    """A Hub with one repository, in which the files given are added to a checkpoint; returns what is fetched."""
+
+    def serve(more: list[str]) -> list[str]:
+        names = [
+            path.relative_to(sd15_folder).as_posix() for path in sd15_folder.rglob("*") if path.is_file()
+        ] + more
+        fetched: list[str] = []
+
+        def info(api: object, repository: str, revision: str | None = None) -> Any:
+            return SimpleNamespace(
+                sha=f"commit-of-{revision}", siblings=[SimpleNamespace(rfilename=name) for name in names]
+            )
+
+        def download(repository: str, name: str, revision: str) -> str:
+            fetched.append(f"{revision}:{name}")
+            return str(sd15_folder / name)
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+        return fetched
+
+    return serve
+
+
+def test_a_hub_id_is_fetched_at_one_commit_without_pickles_and_doubles(hub: Hub) -> None:
+    fetched = hub(["v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.bin", "README.md",
+                   "unet/diffusion_pytorch_model.fp16.safetensors", "unet/code.py"])  # fmt: skip
+    checkpoint = open_checkpoint("owner/name", revision="main")
+    assert (checkpoint.name, checkpoint.revision) == ("owner/name", "commit-of-main")
+    assert {name.partition(":")[0] for name in fetched} == {"commit-of-main"}
+    names = {name.partition(":")[2] for name in fetched}
+    assert {name for name in names if name.startswith("unet/")} == {UNET, "unet/config.json"}
+    assert all(
+        (name.endswith((".json", ".txt", ".safetensors")) and "/" in name) or name == "model_index.json"
+        for name in names
+    )
+
+
+def test_a_repository_in_another_layout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def info(api: object, repository: str, revision: str | None = None) -> Any:
+        return SimpleNamespace(sha="0", siblings=[SimpleNamespace(rfilename="model.safetensors")])
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    with pytest.raises(CheckpointError, match="owner/name is no checkpoint in diffusers' layout") as caught:
+        open_checkpoint("owner/name")
+    assert "--config FOLDER" in caught.value.hint
+
+
+def test_a_hub_that_does_not_answer_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def info(api: object, repository: str, revision: str | None = None) -> Any:
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    with pytest.raises(
+        CheckpointError, match="owner/name could not be fetched from the Hub: no route to host"
+    ) as caught:
+        open_checkpoint("owner/name")
+    assert "a folder works without a network" in caught.value.hint

@@ -1,0 +1,115 @@
+"""Weight files: plain, halved, in shards, and every way in which they can be broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.export.spoiling import UNET, change, refused
+
+from calotype_export import weight_files
+from calotype_export.checkpoint import open_checkpoint
+
+
+def test_fp16_files_are_read_where_there_are_no_plain_ones(copy: Path, sd15_folder: Path) -> None:
+    half = {name: tensor.half() for name, tensor in load_file(copy / UNET).items()}
+    save_file(half, copy / "unet/diffusion_pytorch_model.fp16.safetensors")
+    (copy / UNET).unlink()
+    plain = open_checkpoint(sd15_folder).load("unet").get_parameter("conv_in.weight")
+    found = open_checkpoint(copy).load("unet").get_parameter("conv_in.weight")
+    assert torch.equal(found, plain.half().float())
+
+
+def split(folder: Path) -> None:
+    """Turn the UNet's weights into two shards and an index."""
+    tensors = load_file(folder / UNET)
+    (folder / UNET).unlink()
+    names = sorted(tensors)
+    places = {
+        name: f"diffusion_pytorch_model-0000{1 + index % 2}-of-00002.safetensors"
+        for index, name in enumerate(names)
+    }
+    for file in set(places.values()):
+        part = {name: tensors[name] for name in names if places[name] == file}
+        save_file(part, folder / "unet" / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": places}
+    (folder / f"{UNET}.index.json").write_text(json.dumps(index), "utf-8")
+
+
+def test_weights_in_shards_are_read(copy: Path, sd15_folder: Path) -> None:
+    split(copy)
+    plain, found = (open_checkpoint(path).load("unet").state_dict() for path in (sd15_folder, copy))
+    assert all(torch.equal(value, found[name]) for name, value in plain.items())
+
+
+def test_a_missing_shard_is_named(copy: Path) -> None:
+    split(copy)
+    (copy / "unet/diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
+    refused(copy, "unet/diffusion_pytorch_model-00002-of-00002.safetensors is missing")
+
+
+@pytest.mark.parametrize("name", ["../vae/diffusion_pytorch_model.safetensors", "weights.bin"])
+def test_an_index_that_names_other_files_is_refused(copy: Path, name: str) -> None:
+    split(copy)
+    change(copy / f"{UNET}.index.json", weight_map={"conv_in.weight": name})
+    refused(copy, f"names '{name}', which is no safetensors file beside it")
+
+
+def test_an_index_without_a_map_is_refused(copy: Path) -> None:
+    split(copy)
+    change(copy / f"{UNET}.index.json", weight_map=None)
+    refused(copy, "is no index of weight files")
+
+
+def test_weights_in_a_pickle_are_refused_with_what_to_do(copy: Path) -> None:
+    (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.bin")
+    hint = refused(copy, r"unet has its weights in a pickle only: diffusion_pytorch_model\.bin")
+    assert "safe_serialization=True" in hint
+
+
+def test_missing_weights_are_named(copy: Path) -> None:
+    (copy / UNET).unlink()
+    refused(copy, f"{UNET} is missing")
+
+
+def test_a_cut_off_file_is_refused_with_both_sizes(copy: Path) -> None:
+    size = (copy / UNET).stat().st_size
+    with (copy / UNET).open("rb+") as file:
+        file.truncate(size - 100)
+    refused(copy, f"{UNET} is cut off: expected {size} bytes, found {size - 100}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "46 bytes do not hold its header|43 bytes do not hold",
+        ),
+        (b"", "0 bytes do not hold its header"),
+        ((9).to_bytes(8, "little") + b"not JSON!", "its header cannot be read"),
+        ((9).to_bytes(8, "little") + b'{"a":[1]}', "its header cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_safetensors_file_is_refused(copy: Path, content: bytes, message: str) -> None:
+    (copy / UNET).write_bytes(content)
+    refused(copy, message)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["model.safetensors", "model.fp16.safetensors"], ("model.safetensors",)),
+        (["model.fp16.safetensors", "pytorch_model.bin"], ("model.fp16.safetensors",)),
+        (["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"],
+         ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")),
+        (["pytorch_model.bin"], ()),
+    ],
+)  # fmt: skip
+def test_the_plain_weights_are_wanted_before_the_halved_ones(
+    names: list[str], chosen: tuple[str, ...]
+) -> None:
+    assert weight_files.wanted(names, "model.safetensors") == chosen
