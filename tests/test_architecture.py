@@ -54,6 +54,9 @@ ALLOWED = {
     "denoiser": {"backends", "features", "text"},
     "conditioning": {"draws", "images", "request", "vision"},
     "result": {"backends"},
+    "hooks": {"denoiser", "request"},
+    "listing": {"bundle", "images", "planning", "plot", "request", "tokenizer"},
+    "cli": {"images", "listing", "pipeline", "request"},
     "loading": {
         "backends", "bundle", "conditioning", "denoiser", "processors", "result", "text", "tokenizer", "vision",
     },

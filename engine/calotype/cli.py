@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calotype import __version__
+from calotype import __version__, listing
 from calotype.errors import CalotypeError, RequestError
+from calotype.images import load_image, save_png
+from calotype.pipeline import Pipeline
+from calotype.request import Request
 
-Command = Callable[[argparse.Namespace], "tuple[Mapping[str, Any], str]"]
+Command = Callable[[argparse.Namespace], listing.Listing]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,11 +126,7 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="(default: left to the backend)")
 
 
-def _generate(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
-    from calotype.images import load_image, save_png
-    from calotype.pipeline import Pipeline
-    from calotype.request import Request
-
+def _generate(options: argparse.Namespace) -> listing.Listing:
     if options.output.suffix.lower() != ".png":
         raise RequestError(f"--output: expected a .png file, found {options.output.name}")
     if not options.output.absolute().parent.is_dir():
@@ -175,81 +174,15 @@ def _progress_bar(done: int, rows: int) -> None:
     sys.stderr.flush()
 
 
-def _inspect(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
-    from calotype.bundle import Bundle
-    from calotype.images import read_parameters
-
-    if options.path.is_file():
-        parameters = read_parameters(options.path)
-        return parameters, "\n".join(f"{name}: {value}" for name, value in parameters.items())
-    bundle = Bundle.open(options.path)
-    data = json.loads(bundle.manifest.to_json())
-    lines = [
-        f"{options.path.name}: {bundle.manifest.family}, {bundle.manifest.width}x{bundle.manifest.height}, "
-        f"{bundle.manifest.precision}, {'guided' if bundle.manifest.guided else 'unguided'}, "
-        f"conditioning: {', '.join(bundle.manifest.conditioning) or 'none'}",
-        f"scheduler: {bundle.json('scheduler.json').get('_class_name')}",
-        f"digest: {bundle.digest}",
-        "",
-    ]
-    lines += [_program_line(program) for program in bundle.manifest.programs]
-    if bundle.manifest.parity:
-        lines += ["", "parity with eager diffusers:", json.dumps(dict(bundle.manifest.parity), indent=1)]
-    return data, "\n".join(lines)
+def _inspect(options: argparse.Namespace) -> listing.Listing:
+    return listing.picture(options.path) if options.path.is_file() else listing.bundle(options.path)
 
 
-def _program_line(program: Any) -> str:
-    size = sum(file.size for file in program.files)
-    inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in program.inputs)
-    outputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in program.outputs)
-    return f"{program.name} batch {program.batch}, {program.precision}, {size / 2**20:.1f} MiB: {inputs} -> {outputs}"
+def _tokens(options: argparse.Namespace) -> listing.Listing:
+    return listing.tokens(options.bundle, options.prompt)
 
 
-def _tokens(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
-    from calotype.bundle import Bundle
-    from calotype.tokenizer import Tokenizer
-
-    root = Bundle.open(options.bundle).root
-    tokenizer = Tokenizer.load(root / "tokenizer.json", root / "tokenizer_config.json")
-    tokens = tokenizer.encode(options.prompt)
-    pieces = tokenizer.pieces(options.prompt)
-    data = {
-        "ids": tokens.ids.tolist(),
-        "pieces": [{"piece": piece, "id": index} for piece, index in pieces],
-        "count": tokens.count,
-        "truncated": tokens.truncated,
-    }
-    lines = [f"{index:6d}  {piece}" for piece, index in pieces]
-    lines.append(f"{tokens.count} tokens of at most {len(tokens.ids) - 2}")
-    if tokens.truncated:
-        lines.append(f"cut: {tokens.truncated}")
-    return data, "\n".join(lines)
-
-
-def _schedule(options: argparse.Namespace) -> tuple[Mapping[str, Any], str]:
-    from calotype.bundle import Bundle
-    from calotype.plot import plot_schedule, table
-
-    bundle = Bundle.open(options.bundle)
-    schedule = _planned(bundle, options)
-    if options.plot is not None:
-        plot_schedule(schedule, options.plot)
-    data = {
-        "scheduler": schedule.name,
-        "init_noise_sigma": schedule.init_noise_sigma,
-        "add_noise": list(schedule.add_noise),
-        **{
-            name: getattr(schedule, name).tolist()
-            for name in ("timesteps", "sigmas", "read", "write", "draws", "steps", "blend")
-        },
-    }
-    return data, table(schedule)
-
-
-def _planned(bundle: Any, options: argparse.Namespace) -> Any:
-    from calotype.planning import plan
-    from calotype.request import Request
-
+def _schedule(options: argparse.Namespace) -> listing.Listing:
     request = Request(
         prompt="",
         image="",
@@ -258,4 +191,4 @@ def _planned(bundle: Any, options: argparse.Namespace) -> Any:
         strength=options.strength,
         eta=options.eta,
     )
-    return plan(request, bundle.json("scheduler.json"), bundle.manifest.state_slots)
+    return listing.schedule(options.bundle, request, options.plot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from calotype import conditioning, images
 from calotype.backends import Array, BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Start
-from calotype.denoiser import Conditions, Hooks, Job
+from calotype.denoiser import Conditions, Job
 from calotype.draws import Draws
-from calotype.errors import CancelledError, RequestError
+from calotype.errors import RequestError
+from calotype.hooks import hooks
 from calotype.loading import Loaded, load
 from calotype.manifest import Manifest
 from calotype.noise import Generator
@@ -224,28 +225,8 @@ class Pipeline:
         rows = [int(row) for row in np.flatnonzero(schedule.draws)]
         noise = {row: draws.normal(start.latents.shape) for row in rows}
         conditions = Conditions(embeddings, request.guidance_scale, request.guidance_rescale, start.extras)
-        return self._loaded.denoiser.run(
-            Job(schedule, start.latents, conditions, noise), self._hooks(request, schedule)
-        )
-
-    def _hooks(self, request: Request, schedule: Schedule) -> Hooks:
-        callback, cancel, progress = request.callback_on_step_end, request.cancel, request.progress
-
-        def before(row: int) -> None:
-            if progress is not None:
-                progress(row, len(schedule))
-            if cancel is not None and cancel.is_set():
-                raise CancelledError(f"the request was cancelled before row {row} of {len(schedule)}")
-
-        def after(row: int, latents: Array) -> Array | None:
-            replaced = (
-                callback(self, row, float(schedule.timesteps[row]), {"latents": latents})
-                if callback
-                else None
-            )
-            return _replaced(replaced, latents)
-
-        return Hooks(before, after if callback else None)
+        job = Job(schedule, start.latents, conditions, noise)
+        return self._loaded.denoiser.run(job, hooks(request, schedule, self))
 
     def _pictures(self, request: Request, latents: Array, start: Start) -> tuple[Any, list[bool] | None]:
         if request.output_type == "latent":
@@ -266,17 +247,3 @@ class Pipeline:
 
 def _listed(prompt: str | Sequence[str]) -> list[str]:
     return [prompt] if isinstance(prompt, str) else list(prompt)
-
-
-def _replaced(found: Mapping[str, Array] | None, latents: Array) -> Array | None:
-    """What a callback returned in place of `latents`; None where it left them alone."""
-    if not found or found.get("latents") is latents:
-        return None
-    unknown = [name for name in found if name != "latents"]
-    replaced = np.asarray(found.get("latents", latents), np.float32)
-    if unknown or replaced.shape != latents.shape:
-        raise RequestError(
-            f"`callback_on_step_end`: expected {{'latents': array of {latents.shape}}}, found {sorted(found)} "
-            f"with latents of {replaced.shape}"
-        )
-    return replaced

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from calotype.schedule import ScheduleOptions, Table
 from calotype.schedulers.algebra import LATENTS, PREDICTION, Vector, combine, recall
@@ -15,6 +14,7 @@ from calotype.schedulers.settings import Settings
 from calotype.schedulers.spacing import exploding_grid, initial_sigma, sigma_rule
 
 ORDER = 4
+GAUSS_POINTS = (-(3**-0.5), 3**-0.5)
 
 
 def lms(settings: Settings, options: ScheduleOptions) -> Solution:
@@ -40,12 +40,17 @@ def lms(settings: Settings, options: ScheduleOptions) -> Solution:
 
 
 def _weights(sigmas: Table, index: int, order: int) -> list[float]:
-    """The integrals from sigmas[index] to sigmas[index + 1] of the Lagrange basis on the last `order` sigmas."""
-    nodes = sigmas[index - order + 1 : index + 1][::-1] - sigmas[index]
-    end = sigmas[index + 1] - sigmas[index]
+    """The integrals from sigmas[index] to sigmas[index + 1] of the Lagrange basis on the last `order` sigmas.
+
+    Gauss-Legendre quadrature with two points is exact for polynomials of degree 3.
+    """
+    nodes = sigmas[index - order + 1 : index + 1][::-1]
+    half = (sigmas[index + 1] - sigmas[index]) / 2
     weights: list[float] = []
     for k, node in enumerate(nodes):
         others = np.delete(nodes, k)
-        numerator = Polynomial(np.polynomial.polynomial.polyfromroots(others))
-        weights.append(float(numerator.integ()(end) / np.prod(node - others)))
+        basis = [
+            np.prod((sigmas[index] + half * (1 + point) - others) / (node - others)) for point in GAUSS_POINTS
+        ]
+        weights.append(half * float(sum(basis)))
     return weights

@@ -12,7 +12,7 @@ from typing import Any
 
 import diffusers
 import pytest
-from tests.parity.scheduler_probe import probe
+from tests.parity.scheduler_probe import in_float64, probe
 
 from calotype import schedulers
 from calotype.schedule import ScheduleOptions
@@ -52,7 +52,8 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
     for name, config, options in requests():
         with pytest.MonkeyPatch.context() as patch:
-            found = probe(schedulers.select(name, CONFIGS[config]), options, patch)
+            scheduler = in_float64(schedulers.select(name, CONFIGS[config]), options)
+            found = probe(scheduler, options, patch)
         cases.append(
             {
                 "name": name,
