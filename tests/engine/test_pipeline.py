@@ -6,28 +6,18 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from calotype import BackendError, CancelledError, Conditions, Pipeline, Request, RequestError, noise
 from numpy.typing import NDArray
 from PIL import Image
 
+from calotype import BackendError, CancelledError, Conditions, Pipeline, Request, RequestError, noise
 from tests.bundles import bundle
+from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
 Array = NDArray[Any]
-PROMPT = "a red circle on a blue wall"
-
-
-@cache
-def pipeline_of(name: str) -> Pipeline:
-    return Pipeline.load(bundle(name), "onnxruntime", threads=1)
-
-
-def latents_of(name: str, **arguments: Any) -> Array:
-    return pipeline_of(name)(**{"prompt": PROMPT, "num_inference_steps": 4, "output_type": "latent"} | arguments).images
 
 
 def picture(name: str = "plain") -> Image.Image:
@@ -68,7 +58,9 @@ def test_the_same_seed_draws_the_same_picture_and_another_does_not() -> None:
 def test_without_a_seed_the_one_that_was_chosen_draws_the_picture_again() -> None:
     result = pipeline_of("plain")(PROMPT, num_inference_steps=2, output_type="latent")
 
-    np.testing.assert_array_equal(latents_of("plain", num_inference_steps=2, seed=result.seeds[0]), result.images)
+    np.testing.assert_array_equal(
+        latents_of("plain", num_inference_steps=2, seed=result.seeds[0]), result.images
+    )
 
 
 def test_a_listed_seeds_picture_does_not_depend_on_its_neighbours() -> None:
@@ -127,26 +119,12 @@ def test_a_depth_map_alone_is_drawn_from_noise() -> None:
     assert np.isfinite(latents_of("depth", depth_map=np.eye(40, dtype=np.float32), seed=1)).all()
 
 
-def test_a_step_that_takes_noise_says_so() -> None:
-    pipeline = pipeline_of("plain")
-    schedule = pipeline.schedule(3, scheduler="euler_a")
-    state = pipeline.initial_state(np.zeros((1, *pipeline.manifest.latent_shape), np.float32))
-
-    with pytest.raises(RequestError, match="takes noise, found none"):
-        pipeline.step(schedule, 0, state, Conditions(pipeline.encode_prompt(PROMPT)))
-
-
-def test_conditions_with_an_input_that_the_step_lacks_are_refused() -> None:
-    pipeline = pipeline_of("plain")
-    latents = np.zeros((1, *pipeline.manifest.latent_shape), np.float32)
-    conditions = Conditions(pipeline.encode_prompt(PROMPT), extras={"depth": latents[:, :1]})
-
-    with pytest.raises(RequestError, match="takes no `depth`; it takes state, read"):
-        pipeline.step(pipeline.schedule(3), 0, pipeline.initial_state(latents), conditions)
-
-
 def test_five_pictures_run_in_chunks_of_the_bundles_batches() -> None:
-    arguments: dict[str, Any] = {"scheduler": "dpmpp_2m_sde", "num_images_per_prompt": 5, "seed": [1, 2, 3, 4, 5]}
+    arguments: dict[str, Any] = {
+        "scheduler": "dpmpp_2m_sde",
+        "num_images_per_prompt": 5,
+        "seed": [1, 2, 3, 4, 5],
+    }
     chunked = latents_of("plain", **arguments)
 
     assert chunked.shape[0] == 5
@@ -172,12 +150,6 @@ def test_a_callback_that_only_looks_changes_nothing() -> None:
     looked = latents_of("plain", seed=1, callback_on_step_end=lambda *_: None)
 
     np.testing.assert_array_equal(looked, latents_of("plain", seed=1))
-
-
-@pytest.mark.parametrize("returned", [{"prompt": np.zeros(1)}, {"latents": np.zeros((1, 2))}])
-def test_a_callback_that_returns_something_else_is_refused(returned: dict[str, Array]) -> None:
-    with pytest.raises(RequestError, match="`callback_on_step_end`: expected {'latents': array of"):
-        latents_of("plain", seed=1, callback_on_step_end=lambda *_: returned)
 
 
 def test_a_cancelled_request_stops_between_two_steps() -> None:
@@ -225,55 +197,6 @@ def test_one_pipeline_called_from_two_threads_queues() -> None:
         together = list(threads.map(draw, range(6)))
     for seed, latents in enumerate(together):
         np.testing.assert_array_equal(latents, draw(seed))
-
-
-REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("plain", {"heigth": 64}, "did you mean `height`?"),
-    ("plain", {"height": 1024}, "this bundle draws"),
-    ("plain", {"depth_map": np.ones((4, 4))}, "`depth_map` was given, but this bundle can use none"),
-    ("plain", {"image": Image.new("RGB", (64, 64)), "strength": 0.1}, "leaves no step to draw"),
-    ("plain", {"image": Image.new("RGB", (64, 64)), "mask_prompt": "sky"}, "this bundle has no segmenter"),
-    ("plain", {"latents": np.zeros((1, 1))}, "`latents`: expected finite numbers of shape (1, 4,"),
-    ("plain", {"prompt": None, "prompt_embeds": np.zeros((1, 3))}, "`prompt_embeds`: expected finite numbers (n, *"),
-    ("plain", {"negative_prompt_embeds": np.zeros((1, 3))}, "`negative_prompt_embeds`: expected the prompt's shape"),
-    ("plain", {"prompt": ["a", "b", "c"], "image": [Image.new("RGB", (64, 64))] * 2}, "`image`: expected a number"),
-    ("plain", {"scheduler": "eulr"}, "euler"),
-    ("depth", {"image": Image.new("RGB", (64, 64)), "mask_image": Image.new("L", (64, 64))}, "can use none"),
-    ("depth", {}, "this bundle needs `image` or `depth_map`"),
-    ("depth", {"depth_map": np.full((4, 4), np.nan)}, "`depth_map`: expected finite numbers"),
-    ("inpainting", {}, "this bundle needs `image` and `mask_image`"),
-]
-
-
-@pytest.mark.parametrize(("name", "arguments", "message"), REFUSED, ids=[message[:40] for *_, message in REFUSED])
-def test_what_a_bundle_cannot_do_is_refused_by_name(name: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        latents_of(name, **arguments)
-
-    assert message in str(caught.value)
-
-
-def test_depth_cannot_be_estimated_without_an_estimator() -> None:
-    with pytest.raises(RequestError, match="has no depth_estimator"):
-        pipeline_of("plain").estimate_depth(picture())
-
-
-def test_batches_that_the_bundle_lacks_are_refused() -> None:
-    with pytest.raises(BackendError, match=r"has step programs for \[1, 2\], found \[3\]"):
-        Pipeline.load(bundle("plain"), "onnxruntime", batches=(3,))
-
-
-def test_latents_that_are_not_finite_are_an_error() -> None:
-    def callback(_: Pipeline, row: int, __: float, values: dict[str, Array]) -> dict[str, Array]:
-        return {"latents": np.full_like(values["latents"], np.nan)}
-
-    with pytest.raises(BackendError, match="unet_step: the latents hold NaN or infinity"):
-        latents_of("plain", callback_on_step_end=callback)
-
-
-def test_a_picture_that_is_not_finite_is_an_error() -> None:
-    with pytest.raises(BackendError, match="vae_decoder: the picture holds NaN"):
-        pipeline_of("plain").decode_latents(np.full((1, *pipeline_of("plain").manifest.latent_shape), np.nan))
 
 
 def test_a_request_made_beforehand_draws_the_same() -> None:

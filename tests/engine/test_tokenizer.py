@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.clip import END, START, vocabulary, write
 
 from calotype.errors import BundleError, RequestError
 from calotype.tokenizer import Tokenizer
+from tests.engine.clip import END, START, vocabulary, write
 
 IDS, _ = vocabulary()
 

@@ -1,0 +1,23 @@
+"""Pipelines over the tiny bundles, loaded once, for the tests that draw."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from calotype import Pipeline
+from calotype.backends import Array
+from tests.bundles import bundle
+
+PROMPT = "a red circle on a blue wall"
+
+
+@cache
+def pipeline_of(name: str) -> Pipeline:
+    return Pipeline.load(bundle(name), "onnxruntime", threads=1)
+
+
+def latents_of(name: str, **arguments: Any) -> Array:
+    return pipeline_of(name)(
+        **{"prompt": PROMPT, "num_inference_steps": 4, "output_type": "latent"} | arguments
+    ).images
