@@ -48,7 +48,7 @@ clean:  ## remove what the other targets made, the environments included
 	$(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BUILDER)pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(BUILDER)pip install --quiet --constraint constraints.txt torch \
-		--editable '.[export,onnxruntime,openvino,plot,check]'
+		--editable '.[export,onnxruntime,openvino,plot,demo,check]'
 	touch $@
 
 .venv-runtime/ready: pyproject.toml constraints.txt
