@@ -165,6 +165,7 @@ def without_cancellation() -> Iterator[Any]:
             yield case(name, **rule_flags(rule))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", without_cancellation())
 def test_tables_are_diffusers_in_float32_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     check(config, monkeypatch, build=in_float32)

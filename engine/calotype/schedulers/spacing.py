@@ -87,7 +87,7 @@ def spaced_timesteps(settings: Settings, steps: int, default: str) -> Table:
     if spacing == "linspace":
         return np.linspace(0, train - 1, steps, dtype=np.float64)[::-1]
     if spacing == "leading":
-        return np.arange(0, steps)[::-1] * float(train // steps) + offset
+        return np.arange(steps, dtype=np.float64)[::-1] * (train // steps) + offset
     return np.arange(train, 0, -train / steps, dtype=np.float64).round() - 1
 
 
@@ -98,7 +98,7 @@ def inner_timesteps(settings: Settings, steps: int, last: int) -> Table:
     if spacing == "linspace":
         return np.linspace(0, last - 1, steps + 1, dtype=np.float64).round()[::-1][:-1]
     if spacing == "leading":
-        return np.arange(0, steps + 1)[::-1][:-1] * float(last // (steps + 1)) + offset
+        return np.arange(steps + 1, dtype=np.float64)[::-1][:-1] * (last // (steps + 1)) + offset
     return np.arange(last, 0, -train / steps, dtype=np.float64).round() - 1
 
 
