@@ -1,0 +1,1 @@
+"""Papercut: the pictures, captions, training and scoring of the demo checkpoints."""

@@ -1,0 +1,8 @@
+"""The demo is no installed package: its tests find it in `demo/`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "demo"))
