@@ -95,10 +95,12 @@ def _save(pipeline: DiffusionPipeline, folder: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Leave out where a configuration was read from, and name the image processor as every release does."""
+    """Leave out where a configuration was read from; name processor and dtype so that every release loads them."""
     if path.name not in ("config.json", "model_index.json", "scheduler_config.json"):
         return
     kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+    if "dtype" in kept:  # of transformers' modules, which load as it says: like those of diffusers, in float32
+        kept["dtype"] = "float32"
     if "feature_extractor" in kept and kept["feature_extractor"][0] is not None:
         kept["feature_extractor"] = ["transformers", "DPTImageProcessor"]
     path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
