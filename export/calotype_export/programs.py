@@ -7,7 +7,7 @@ everywhere except token ids, whatever precision the component computes in. `unet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -23,7 +23,16 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     return next(parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
 
 
-class TextEncoder(nn.Module):
+class Program(nn.Module):
+    """A module over named tensors; `outputs` names what `forward` returns, in order."""
+
+    outputs: ClassVar[tuple[str, ...]] = ()
+
+    def forward(self, inputs: Tensors) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class TextEncoder(Program):
     """CLIPTextModel with every hidden state reachable, each after the final LayerNorm.
 
     in  `input_ids` (1, T) int64      out  `hidden_states` (1, L + 1, T, D), the embeddings first
@@ -41,7 +50,7 @@ class TextEncoder(nn.Module):
         return {"hidden_states": self.model.final_layer_norm(states).float()}
 
 
-class VaeEncoder(nn.Module):
+class VaeEncoder(Program):
     """The moments of AutoencoderKL's posterior, never a sample of it; both in the latents' scale.
 
     in  `image` (1, 3, 8H, 8W) in [-1, 1]      out  `mean`, `deviation` (1, C, H, W)
@@ -51,7 +60,7 @@ class VaeEncoder(nn.Module):
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae: Any = vae  # diffusers' annotations of encode and decode are not what they return
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         posterior = self.vae.encode(inputs["image"].to(dtype_of(self.vae))).latent_dist
@@ -59,7 +68,7 @@ class VaeEncoder(nn.Module):
         return {"mean": posterior.mean.float() * scale, "deviation": posterior.std.float() * scale}
 
 
-class VaeDecoder(nn.Module):
+class VaeDecoder(Program):
     """A picture from latents. It is not clamped: a NaN must stay visible, and numpy clips.
 
     in  `latents` (1, C, H, W) as the UNet sees them      out  `image` (1, 8H, 8W, 3), nominally in [0, 1]
@@ -69,7 +78,7 @@ class VaeDecoder(nn.Module):
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae: Any = vae
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         latents = inputs["latents"].to(dtype_of(self.vae)) / float(self.vae.config["scaling_factor"])
@@ -77,7 +86,7 @@ class VaeDecoder(nn.Module):
         return {"image": (image / 2 + 0.5).permute(0, 2, 3, 1)}
 
 
-class DepthEstimator(nn.Module):
+class DepthEstimator(Program):
     """DPT, or DPT-hybrid, as it is: resizing and normalising its output is the runtime's.
 
     in  `pixel_values` (1, 3, h, w)      out  `depth` (1, h', w')
@@ -93,7 +102,7 @@ class DepthEstimator(nn.Module):
         return {"depth": self.model(pixel_values=inputs["pixel_values"]).predicted_depth}
 
 
-class SafetyChecker(nn.Module):
+class SafetyChecker(Program):
     """The cosine distances that StableDiffusionSafetyChecker compares with its thresholds.
 
     in  `pixel_values` (1, 3, h, w)      out  `special_scores` (1, n), `concept_scores` (1, m)
@@ -116,7 +125,7 @@ class SafetyChecker(nn.Module):
         }
 
 
-class Segmenter(nn.Module):
+class Segmenter(Program):
     """CLIPSeg: how much each pixel is what the words say.
 
     in  `pixel_values` (1, 3, h, w), `input_ids` and `attention_mask` (1, 77) int64      out  `logits` (1, h', w')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from calotype.errors import CheckpointError
 from calotype_export import components, configs, eager, processors, programs, weight_files
 from calotype_export.checkpoint import Checkpoint
+from calotype_export.programs import Program
 from calotype_export.unet_step import UnetStep
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -37,7 +38,8 @@ class Sources:
         dtype = DTYPES[precision]
         if component != "segmenter":
             return self.checkpoint.load(component, dtype)
-        assert self.segmenter is not None
+        if self.segmenter is None:
+            raise CheckpointError("there is no segmenter", "name one with --segmenter")
         kind = components.KINDS[SEGMENTER]
         files = weight_files.find(self.segmenter, kind.weights)
         return components.load(kind, self.segmenter, dtype, files.variant)
@@ -69,9 +71,9 @@ def with_segmenter(checkpoint: Checkpoint, folder: Path | None) -> Sources:
     return Sources(checkpoint, folder)
 
 
-def wrapped(program: str, model: Any) -> torch.nn.Module:
+def wrapped(program: str, model: Any) -> Program:
     """`model` as the program called `program`."""
-    wrappers: Mapping[str, Any] = {
+    wrappers: Mapping[str, Callable[[Any], Program]] = {
         "text_encoder": programs.TextEncoder,
         "unet_step": UnetStep,
         "vae_encoder": programs.VaeEncoder,

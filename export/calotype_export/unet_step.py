@@ -6,9 +6,9 @@ import copy
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from calotype_export.programs import Tensors, dtype_of
+from calotype_export.programs import Program, Tensors, dtype_of
 
 
 def entered_at_time_embedding(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -55,7 +55,7 @@ def mix(weights: Tensor, values: Tensor) -> Tensor:
     return products.sum(dim=2).reshape(batch, weights.shape[1], *shape)
 
 
-class UnetStep(nn.Module):
+class UnetStep(Program):
     """sample = read . state;  prediction = guided(UNet(sample, ...));  state' = write . [state, prediction, noise].
 
     in   `state` (B, S, C, H, W)  `read` (B, S)  `write` (B, S, S + 2)  `time_features` (B, F)  `noise` (B, C, H, W)

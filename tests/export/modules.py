@@ -34,14 +34,14 @@ def unet(channels: int = 4, **config: Any) -> UNet2DConditionModel:
 def vae() -> AutoencoderKL:
     """A VAE with four levels, 8 pixels a latent."""
     torch.manual_seed(0)
-    widths = (8, 8, 16, 16)
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        latent_channels=4,
-        norm_num_groups=8,
-    ).eval()
+    config: dict[str, Any] = {
+        "block_out_channels": (8, 8, 16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "latent_channels": 4,
+        "norm_num_groups": 8,
+    }
+    return AutoencoderKL(**config).eval()
 
 
 def text_encoder() -> CLIPTextModel:

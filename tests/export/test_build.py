@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diffusers import LCMScheduler, UNet2DConditionModel
 from PIL import Image
-from tests import bundles
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from calotype.bundle import Bundle
@@ -19,6 +19,7 @@ from calotype.errors import CheckpointError, ParityError
 from calotype.pipeline import Pipeline
 from calotype_export import build, trace, verify
 from calotype_export.build import BuildOptions
+from tests import bundles
 
 PLAIN_PROGRAMS = {"text_encoder", "unet_step", "vae_encoder", "vae_decoder", "safety_checker"}
 
@@ -29,9 +30,8 @@ def plain() -> Bundle:
 
 
 def options(tmp_path: Path, **changes: Any) -> BuildOptions:
-    return BuildOptions(
-        **{"checkpoint": bundles.checkpoint("plain"), "output": tmp_path / "bundle", **changes}
-    )
+    plain = BuildOptions(bundles.checkpoint("plain"), tmp_path / "bundle")
+    return dataclasses.replace(plain, **changes)
 
 
 def test_a_bundle_has_a_program_for_every_component_and_batch(plain: Bundle) -> None:
@@ -138,8 +138,8 @@ def lcm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("checkpoints") / "lcm"
     shutil.copytree(bundles.checkpoint("plain"), folder)
     config = json.loads((folder / "unet" / "config.json").read_text())
-    plain = UNet2DConditionModel.from_pretrained(folder / "unet")
-    unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 32})
+    plain: Any = UNet2DConditionModel.from_pretrained(folder / "unet")
+    unet: Any = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 32})
     unet.load_state_dict({**unet.state_dict(), **plain.state_dict()})
     shutil.rmtree(folder / "unet")
     unet.save_pretrained(folder / "unet")
@@ -176,9 +176,6 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Built = Callable[..., Bundle]
-
-
 @pytest.mark.slow
 def test_an_lcm_checkpoint_and_a_segmenter_pass_their_gates(
     tmp_path: Path, lcm: Path, segmenter: Path
@@ -197,7 +194,8 @@ def test_an_lcm_checkpoint_and_a_segmenter_pass_their_gates(
 def test_low_precision_stays_within_one_and_a_half_times_eagers_own_distance(
     tmp_path: Path, precision: str, backend: str
 ) -> None:
-    path = build.build(options(tmp_path, precision=precision, size=(64, 48)))
+    # no level of the UNet has as many pixels as attention has heads: OpenVINO 2026.4 gets bf16 wrong there
+    path = build.build(options(tmp_path, precision=precision, size=(128, 64)))
     parity = Bundle.open(path).manifest.parity
     assert parity["backend"] == backend
     assert all(entry["relative_l2"] <= entry["bound"] for entry in parity["programs"])

@@ -64,4 +64,5 @@ def test_a_black_picture_is_refused() -> None:
 
 def test_pixels_within_counts_values_no_more_than_one_step_apart() -> None:
     picture = np.zeros(4, np.float32)
-    assert gates.pixels_within(picture + np.array([0, 1, 2, 3], np.float32) / 255, picture) == 0.5
+    found = (picture + np.arange(4) / 255).astype(np.float32)
+    assert gates.pixels_within(found, picture) == 0.5

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from tests.export import modules
 from transformers import (
     CLIPConfig,
     CLIPSegConfig,
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from calotype_export import programs
+from tests.export import modules
 
 
 def test_the_last_hidden_state_is_the_models_own_output() -> None:
@@ -36,7 +38,8 @@ def test_earlier_hidden_states_are_those_of_transformers_after_the_final_layer_n
 
 
 def test_the_vae_encoder_gives_the_posteriors_moments_in_the_latents_scale() -> None:
-    vae, image = modules.vae(), torch.rand(1, 3, 64, 48) * 2 - 1
+    vae: Any = modules.vae()
+    image = torch.rand(1, 3, 64, 48) * 2 - 1
     with torch.no_grad():
         found = programs.VaeEncoder(vae)({"image": image})
         posterior = vae.encode(image).latent_dist
@@ -45,7 +48,8 @@ def test_the_vae_encoder_gives_the_posteriors_moments_in_the_latents_scale() -> 
 
 
 def test_the_vae_decoder_gives_a_picture_with_channels_last_that_is_not_clamped() -> None:
-    vae, latents = modules.vae(), torch.randn(1, 4, 8, 6) * 30
+    vae: Any = modules.vae()
+    latents = torch.randn(1, 4, 8, 6) * 30
     with torch.no_grad():
         image = programs.VaeDecoder(vae)({"latents": latents})["image"]
         expected = vae.decode(latents / vae.config["scaling_factor"]).sample / 2 + 0.5

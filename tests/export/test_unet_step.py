@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
-from tests.export import modules
 from torch import Tensor
 
 from calotype_export import signatures, unet_step
+from tests.export import modules
 
 PREDICTION_ALONE, MIXED = 1, 0  # seeds of `signatures.example`
 
@@ -72,7 +74,7 @@ def test_the_next_state_is_the_written_mixture_of_state_prediction_and_noise() -
 
 @torch.no_grad()
 def test_a_timestep_condition_reaches_the_time_embedding() -> None:
-    unet = modules.unet(time_cond_proj_dim=8)
+    unet: Any = modules.unet(time_cond_proj_dim=8)
     torch.nn.init.normal_(unet.time_embedding.cond_proj.weight)
     given = inputs(guided=False, timestep_cond=8)
     timestep = torch.tensor([20.0])
