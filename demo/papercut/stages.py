@@ -39,11 +39,11 @@ class Budget:
 FULL: Final = Budget(
     vae=420,
     text=700,
-    base=(1900, 4000, 32),
+    base=(2000, 4000, 16),
     text_to_image=(300, 700, 16),
     inpainting=(160, 600, 16),
     depth=(160, 600, 16),
-    estimator=400,
+    estimator=300,
     side=512,
 )
 QUICK: Final = Budget(
@@ -74,7 +74,7 @@ class Training:
         encoder = pretrain_text_encoder(self.tokenizer, self.budget.text, self.seed, self.cache)
         painter = Painter(build_unet(), encoder)
         steps, pictures, batch = self.budget.base
-        course = Course("base", batch, Schedule(steps, 1.5e-3, decay=0.5, average=0.99), self.seed)
+        course = Course("base", batch, Schedule(steps, 1.2e-3, decay=0.3, average=0.99), self.seed)
         recipe = Recipe("base", pictures, self.budget.side // 2, no_condition, self.seed)
         examples = load_examples(recipe, self.autoencoder, self.tokenizer, self.cache)
         train_jointly(painter, examples, self.tokenizer, course, self.cache)
