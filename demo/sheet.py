@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from papercut.bundles import NAMES, bundle
+from papercut.bundles import open_bundle
 from papercut.masks import box_around
 from papercut.rendering import Render, render
 from papercut.scenes import CENTRES, RADII, Item, Scene
@@ -23,6 +23,9 @@ from PIL import Image, ImageDraw, ImageFont
 from calotype import Pipeline
 from calotype.images import save_png
 
+HERE: Final = Path(__file__).resolve().parent
+BUNDLES: Final = HERE.parent / ".cache" / "demo-bundles"
+NAMES: Final = ("text-to-image", "inpainting", "depth")
 CELL: Final = 224
 MARGIN: Final = 12
 CAPTION: Final = 44
@@ -77,7 +80,8 @@ class Artist:
 
     def _loaded(self, name: str, backend: str) -> Pipeline:
         begun = time.perf_counter()
-        folder = bundle(name, _say)
+        print(f"compiling: {name}", file=sys.stderr, flush=True)
+        folder = open_bundle(HERE / name, BUNDLES)
         exported = time.perf_counter()
         pipeline = Pipeline.load(folder, backend)
         self.spend("compile", exported - begun)
@@ -91,7 +95,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "out", help="folder for the pictures"
+        "--output", type=Path, default=HERE / "out", help="folder for the pictures"
     )
     parser.add_argument("--backend", default="auto", help="onnxruntime, openvino, … (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="inference steps (default: %(default)s)")
@@ -201,11 +205,6 @@ def _print_times(seconds: Mapping[str, float], total: float) -> None:
     for stage, spent in seconds.items():
         print(f"{stage:24} {spent:8.2f} s")
     print(f"{'everything':24} {total:8.2f} s")
-
-
-def _say(stage: str, done: int, total: int) -> None:  # noqa: ARG001  the shape of a Progress
-    if done == 0:
-        print(f"compiling: {stage}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

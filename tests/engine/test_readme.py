@@ -18,7 +18,8 @@ def blocks() -> list[str]:
 
 def test_both_examples_run_and_draw_the_same_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    called, by_hand = ({}, {})  # type: tuple[dict[str, Any], dict[str, Any]]
+    called: dict[str, Any] = {}
+    by_hand: dict[str, Any] = {}
     for block, names in zip(blocks(), (called, by_hand), strict=True):
         exec(block.replace("BUNDLE", str(bundle("plain"))), names)
 

@@ -12,10 +12,10 @@ pytest.importorskip("torch")
 
 import torch
 from PIL import Image
-from tests.bundles import bundle, checkpoint
-from tests.parity.eager import SCHEDULERS, Eager, compare
 
 from calotype import Pipeline, schedulers
+from tests.bundles import bundle, checkpoint
+from tests.parity.eager import SCHEDULERS, Eager, compare
 
 STEPS = 7
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.clip import END, START, vocabulary
 
 from calotype.tokenizer import Tokenizer
+from tests.engine.clip import END, START, vocabulary
 
 transformers = pytest.importorskip("transformers")
 
