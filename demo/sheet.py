@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from papercut.bundles import open_bundle
-from papercut.masks import box_around
-from papercut.rendering import Render, render
-from papercut.scenes import CENTRES, RADII, Item, Scene
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import Pipeline
 from calotype.images import save_png
+from papercut.bundles import open_bundle
+from papercut.masks import box_around
+from papercut.rendering import Render, render
+from papercut.scenes import CENTRES, RADII, Item, Scene
 
 HERE: Final = Path(__file__).resolve().parent
 BUNDLES: Final = HERE.parent / ".cache" / "demo-bundles"
@@ -94,9 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--output", type=Path, default=HERE / "out", help="folder for the pictures"
-    )
+    parser.add_argument("--output", type=Path, default=HERE / "out", help="folder for the pictures")
     parser.add_argument("--backend", default="auto", help="onnxruntime, openvino, … (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="inference steps (default: %(default)s)")
     options = parser.parse_args()

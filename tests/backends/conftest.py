@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.backends import step_programs
-from tests.backends.contract_cases import VENDORS, Case, Make, available, load_spec
 
 from calotype.backends import Program
+from tests.backends import step_programs
+from tests.backends.contract_cases import VENDORS, Case, Make, available, load_spec
 
 
 @pytest.fixture(params=[("fake", "fp32"), *VENDORS], ids="-".join)

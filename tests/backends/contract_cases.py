@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests import fakes
-from tests.backends import step_programs
-from tests.backends.step_programs import F, S
 
 from calotype import backends
 from calotype.backends import Array, BackendOptions, Program
 from calotype.features import time_features
 from calotype.manifest import ProgramSpec, TimeEmbedding
+from tests import fakes
+from tests.backends import step_programs
+from tests.backends.step_programs import F, S
 
 Make = Callable[..., Program]
 Case = tuple[str, str]  # backend, precision

@@ -7,16 +7,16 @@ import weakref
 from typing import cast
 
 import numpy as np
+
+from calotype.backends import Array
+from calotype.backends._buffers import BufferedProgram
+from calotype.manifest import TensorSpec
 from tests.backends.contract_cases import (
     Make,
     snapshot,
     step_inputs,
     whole,
 )
-
-from calotype.backends import Array
-from calotype.backends._buffers import BufferedProgram
-from calotype.manifest import TensorSpec
 
 
 def test_outputs_have_the_names_dtypes_and_shapes_of_the_spec(make: Make) -> None:

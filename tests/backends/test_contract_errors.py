@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from calotype.errors import BackendError, BundleError
+from calotype.manifest import TensorSpec
 from tests import fakes
 from tests.backends import step_programs
 from tests.backends.contract_cases import (
@@ -18,9 +21,6 @@ from tests.backends.contract_cases import (
     step_inputs,
 )
 from tests.backends.step_programs import C, H, S, W
-
-from calotype.errors import BackendError, BundleError
-from calotype.manifest import TensorSpec
 
 
 def test_a_run_names_every_input_that_was_never_given(make: Make) -> None:

@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 import pytest
+
+from calotype.backends import Array, Program
 from tests.backends.contract_cases import (
     Make,
     features,
@@ -14,8 +16,6 @@ from tests.backends.contract_cases import (
     step_inputs,
     whole,
 )
-
-from calotype.backends import Array, Program
 
 
 @pytest.mark.parametrize("neighbour", [0.0, 1.0, 1e4, np.nan])

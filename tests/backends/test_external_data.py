@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
-from tests.backends.step_programs import external
 
 from calotype.backends import _external_data
 from calotype.errors import BundleError
 from calotype.manifest import FileSpec, ProgramSpec
+from tests.backends.step_programs import external
 
 WEIGHT: np.ndarray[Any, Any] = np.zeros((2, 2), np.float32)
 

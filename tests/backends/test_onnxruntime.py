@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends import step_programs
 
 from calotype.backends import BackendOptions
 from calotype.errors import BackendError
+from tests.backends import step_programs
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 backend: Any = pytest.importorskip("calotype.backends.onnxruntime")

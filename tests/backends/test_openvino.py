@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.backends import step_programs
-from tests.backends.contract_cases import step_inputs
 
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.errors import BackendError
+from tests.backends import step_programs
+from tests.backends.contract_cases import step_inputs
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from papercut.checkpoints import DEPTH, INPAINTING, TEXT_TO_IMAGE
 from safetensors import safe_open
+
+from papercut.checkpoints import DEPTH, INPAINTING, TEXT_TO_IMAGE
 
 DEMO = Path(__file__).parents[2] / "demo"
 FOLDERS = (TEXT_TO_IMAGE, INPAINTING, DEPTH)
@@ -20,14 +21,18 @@ def _config(folder: str, part: str) -> dict[str, Any]:
 
 def test_everything_together_stays_under_24_megabytes() -> None:
     files = [path for folder in FOLDERS for path in (DEMO / folder).rglob("*")]
-    assert sum(path.stat().st_size for path in files if path.is_file() and not path.parent.is_symlink()) < 24e6
+    assert (
+        sum(path.stat().st_size for path in files if path.is_file() and not path.parent.is_symlink()) < 24e6
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_weights_are_float16(folder: str) -> None:
     for path in (DEMO / folder).rglob("*.safetensors"):
         with safe_open(path, framework="np") as weights:
-            assert {weights.get_slice(name).get_dtype() for name in weights.keys()} <= {"F16", "I64"}, path.name
+            assert {weights.get_slice(name).get_dtype() for name in list(weights.keys())} <= {"F16", "I64"}, (
+                path.name
+            )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from papercut.reader import Reading, foreground_mask, read
 from papercut.rendering import render
 from papercut.scenes import Item, Scene, sample_scene

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from papercut.captions import sample_caption
 from papercut.rendering import render, render_picture, unit_path
 from papercut.scenes import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, is_held_out, sample_scene, split_of
@@ -25,7 +26,12 @@ def test_every_held_out_scene_holds_one() -> None:
 
 def test_every_shape_colour_and_background_is_trained_on() -> None:
     scenes = _scenes("train", 600)
-    seen = {word for scene in scenes for item in scene.items for word in (scene.background, item.shape, item.colour)}
+    seen = {
+        word
+        for scene in scenes
+        for item in scene.items
+        for word in (scene.background, item.shape, item.colour)
+    }
     assert seen == {*SHAPES, *COLOURS, *BACKGROUNDS}
 
 
@@ -54,7 +60,12 @@ def test_an_item_is_nearer_than_the_background_and_a_large_one_nearer_than_a_sma
     large = Item("circle", "blue", "plain", "large", (0.75, 0.5), 0.2)
     drawn = render(Scene("mint", "beside", (small, large)), 128)
     inside = [drawn.depth[mask == 255] for mask in drawn.masks]
-    assert drawn.depth[drawn.masks.max(0) == 0].max() < inside[0].min() < inside[0].max() <= inside[1].min() + 1e-6
+    assert (
+        drawn.depth[drawn.masks.max(0) == 0].max()
+        < inside[0].min()
+        < inside[0].max()
+        <= inside[1].min() + 1e-6
+    )
 
 
 def test_a_picture_is_the_same_scene_at_every_size() -> None:

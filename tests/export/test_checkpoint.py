@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.export.spoiling import UNET, change, refused
 
 from calotype.errors import CheckpointError
 from calotype_export import components, configs, opening, processors, synthetic, weight_files
 from calotype_export.checkpoint import open_checkpoint
+from tests.export.spoiling import UNET, change, refused
 
 
 def test_facts_are_read_from_the_configs(depth_folder: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.export.spoiling import change, refused
 
 from calotype_export import configs
 from calotype_export.checkpoint import open_checkpoint
+from tests.export.spoiling import change, refused
 
 
 @pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (32, "custom")])

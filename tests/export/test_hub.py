@@ -9,10 +9,10 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from tests.export.spoiling import UNET
 
 from calotype.errors import CheckpointError
 from calotype_export.checkpoint import open_checkpoint
+from tests.export.spoiling import UNET
 
 Hub = Callable[[list[str]], list[str]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.export import modules
 
 from calotype_export import signatures
+from tests.export import modules
 
 ALWAYS = ["state", "read", "write", "time_features", "noise", "embeddings"]
 GUIDED = ["guidance", "guidance_rescale"]

@@ -13,9 +13,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tests.export import modules
 
 from calotype_export import signatures, trace, unet_step
+from tests.export import modules
 
 BATCHES = (1, 2)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests import bundles
 
 from calotype.bundle import Bundle
 from calotype.errors import CheckpointError, ParityError
@@ -15,6 +14,7 @@ from calotype_export import build, verify
 from calotype_export.build import BuildOptions
 from calotype_export.progress import silent
 from calotype_export.sources import Sources
+from tests import bundles
 
 
 @pytest.fixture(scope="module")

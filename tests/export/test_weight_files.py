@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.export.spoiling import UNET, change, refused
 
 from calotype_export import weight_files
 from calotype_export.checkpoint import open_checkpoint
+from tests.export.spoiling import UNET, change, refused
 
 
 def test_fp16_files_are_read_where_there_are_no_plain_ones(copy: Path, sd15_folder: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import diffusers
 import pytest
-from tests.parity.scheduler_probe import in_float64, probe
 
 from calotype import schedulers
 from calotype.schedule import ScheduleOptions
+from tests.parity.scheduler_probe import in_float64, probe
 
 _SD15: Mapping[str, Any] = {
     "_class_name": "PNDMScheduler",
