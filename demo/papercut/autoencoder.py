@@ -1,5 +1,7 @@
 """The VAE: built, trained on crops of renders, and used to turn pictures (B, 3, H, W) in [-1, 1] into latents."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from pathlib import Path
@@ -91,7 +93,9 @@ def encode(autoencoder: AutoencoderKL, pictures: NDArray[np.uint8] | NDArray[np.
 
 def _render_pool(seed: int) -> list[NDArray[np.uint8]]:
     generator = np.random.default_rng((seed, 0, 1))
-    return [render_picture(sample_scene(generator, "train"), 512 if index % 2 else 256) for index in range(_POOL)]
+    return [
+        render_picture(sample_scene(generator, "train"), 512 if index % 2 else 256) for index in range(_POOL)
+    ]
 
 
 def _crop(picture: NDArray[np.uint8], side: int, generator: np.random.Generator) -> NDArray[np.uint8]:
@@ -104,5 +108,7 @@ def _crop(picture: NDArray[np.uint8], side: int, generator: np.random.Generator)
 def _measure_scaling(autoencoder: AutoencoderKL, pool: list[NDArray[np.uint8]]) -> None:
     autoencoder.register_to_config(scaling_factor=1.0)
     pictures = np.stack([picture for picture in pool if picture.shape[0] == 512][:64])
-    latents = torch.cat([encode(autoencoder, pictures[start : start + 8]) for start in range(0, len(pictures), 8)])
+    latents = torch.cat(
+        [encode(autoencoder, pictures[start : start + 8]) for start in range(0, len(pictures), 8)]
+    )
     autoencoder.register_to_config(scaling_factor=round(1.0 / latents.std().item(), 5))

@@ -1,5 +1,7 @@
-"""Checkpoints on disk: trained modules become folders that diffusers' pipelines load; what they share is stored once."""
+"""Checkpoints on disk. In: trained modules; out: folders that diffusers' pipelines load, shared parts stored once."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import json
@@ -27,7 +29,9 @@ DEPTH: Final = "depth"
 _SHARED: Final = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
-def write_text_to_image(folder: Path, autoencoder: AutoencoderKL, painter: Painter, tokenizer: CLIPTokenizer) -> None:
+def write_text_to_image(
+    folder: Path, autoencoder: AutoencoderKL, painter: Painter, tokenizer: CLIPTokenizer
+) -> None:
     """Write the checkpoint that owns what all share: `folder/text-to-image`."""
     pipeline = StableDiffusionPipeline(
         vae=autoencoder,
@@ -99,7 +103,9 @@ def _tidy(path: Path) -> None:
     if path.name not in ("config.json", "model_index.json", "scheduler_config.json"):
         return
     kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
-    if "dtype" in kept:  # of transformers' modules, which load as it says: like those of diffusers, in float32
+    if (
+        "dtype" in kept
+    ):  # of transformers' modules, which load as it says: like those of diffusers, in float32
         kept["dtype"] = "float32"
     if "feature_extractor" in kept and kept["feature_extractor"][0] is not None:
         kept["feature_extractor"] = ["transformers", "DPTImageProcessor"]

@@ -3,6 +3,8 @@
 From random weights a small VAE finds brightness at once and the green-magenta axis only after many hundred steps.
 """
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
 from __future__ import annotations
 
 from typing import Final
@@ -28,7 +30,7 @@ def carry_colours(autoencoder: AutoencoderKL) -> None:
             if name.endswith("conv2"):
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif name.endswith("conv_shortcut") or "upsamplers" in name and isinstance(module, nn.Conv2d):
+            elif name.endswith("conv_shortcut") or ("upsamplers" in name and isinstance(module, nn.Conv2d)):
                 _carry(module, 1.0)
             elif "downsamplers" in name and isinstance(module, nn.Conv2d):
                 _carry(module, 0.25)

@@ -1,5 +1,7 @@
-"""Examples: latents with captions, and what the inpainting and depth checkpoints see besides; encoded once, kept on disk."""
+"""Examples: latents with captions, and what inpainting and depth checkpoints see besides; encoded once, kept."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import sys
@@ -56,13 +58,17 @@ def hide(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.floa
     return np.where(mask[:, :, None], np.float32(127.5), picture).astype(np.float32)
 
 
-def depth_condition(drawn: Render, autoencoder: AutoencoderKL, generator: np.random.Generator) -> torch.Tensor:
+def depth_condition(
+    drawn: Render, autoencoder: AutoencoderKL, generator: np.random.Generator
+) -> torch.Tensor:
     """Depth: the disparity in [-1, 1], (1, H/8, W/8), blurred at random as an estimate would be."""
     del autoencoder
     depth = torch.from_numpy(drawn.depth)[None, None]
     blur = int(generator.choice((1, 1, 9, 17, 25)))
     depth = functional.avg_pool2d(depth, blur, stride=1, padding=blur // 2, count_include_pad=False)
-    return scale_depth(functional.interpolate(depth, scale_factor=1 / 8, mode="bicubic", align_corners=False))[0]
+    return scale_depth(
+        functional.interpolate(depth, scale_factor=1 / 8, mode="bicubic", align_corners=False)
+    )[0]
 
 
 def scale_depth(depth: torch.Tensor) -> torch.Tensor:
@@ -82,7 +88,9 @@ class Recipe:
     seed: int
 
 
-def load_examples(recipe: Recipe, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, cache: Path) -> Examples:
+def load_examples(
+    recipe: Recipe, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, cache: Path
+) -> Examples:
     """Read the examples from `cache`, or render and encode them first."""
     path = cache / f"{recipe.name}.examples.pt"
     if not path.exists():

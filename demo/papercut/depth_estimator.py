@@ -1,5 +1,7 @@
 """The depth estimator: a small DPT, trained on renders to give their disparity (B, 256, 256)."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from pathlib import Path
@@ -75,7 +77,10 @@ def measure_depth_error(estimator: DPTForDepthEstimation, seed: int, pictures: i
     """Mean absolute error of disparity (0 far, 1 near) on held-out renders."""
     pixels, depths = _pool(seed + 1, "held-out", pictures)
     errors = [
-        functional.l1_loss(estimator(_normalise(pixels[row : row + 1])).predicted_depth / _SCALE, torch.from_numpy(depths[row : row + 1]).float())
+        functional.l1_loss(
+            estimator(_normalise(pixels[row : row + 1])).predicted_depth / _SCALE,
+            torch.from_numpy(depths[row : row + 1]).float(),
+        )
         for row in range(pictures)
     ]
     return float(torch.stack(errors).mean())

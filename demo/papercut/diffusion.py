@@ -1,5 +1,7 @@
 """The UNets: built, trained on cached latents with v-prediction, and grown by extra input channels."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 from __future__ import annotations
 
 import copy
@@ -94,20 +96,29 @@ class Painter(nn.Module):
         return self.unet(sample, timesteps, embeddings).sample
 
 
-def train_jointly(painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path) -> None:
+def train_jointly(
+    painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path
+) -> None:
     """Train UNet and text encoder together, in place."""
     painter.to(device())
     _fit(painter, painter, examples, tokenizer, course, cache)
 
 
-def train_unet(painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path) -> None:
+def train_unet(
+    painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path
+) -> None:
     """Train the UNet alone, in place; the text encoder is shared by all checkpoints and stays as it is."""
     painter.to(device()).text_encoder.requires_grad_(False)
     _fit(painter, painter.unet, examples, tokenizer, course, cache)
 
 
-def _fit(  # noqa: PLR0913
-    painter: Painter, trained: nn.Module, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path
+def _fit(
+    painter: Painter,
+    trained: nn.Module,
+    examples: Examples,
+    tokenizer: CLIPTokenizer,
+    course: Course,
+    cache: Path,
 ) -> None:
     scheduler = build_scheduler()
     empty = tokenise(tokenizer, [""])[0]
@@ -142,4 +153,8 @@ def _batch(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows = torch.from_numpy(generator.integers(len(examples.latents), size=size))
     captions = torch.from_numpy(generator.integers(examples.tokens.shape[1], size=size))
-    return examples.latents[rows].float(), examples.extras[rows].float(), examples.tokens[rows, captions].long()
+    return (
+        examples.latents[rows].float(),
+        examples.extras[rows].float(),
+        examples.tokens[rows, captions].long(),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -34,18 +33,28 @@ class Schedule:
         """The learning rate of `step`, counted from 0."""
         start = self.steps * (1 - self.decay)
         progress = max(0.0, step - start) / max(1.0, self.steps - start)
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * math.cos(progress * math.pi / 2) ** 2)
+        return (
+            self.learning_rate
+            * min(1.0, (step + 1) / self.warmup)
+            * (0.01 + 0.99 * math.cos(progress * math.pi / 2) ** 2)
+        )
 
 
-def fit(module: nn.Module, loss_at: Callable[[int], torch.Tensor], schedule: Schedule, checkpoint: Path) -> None:
+def fit(
+    module: nn.Module, loss_at: Callable[[int], torch.Tensor], schedule: Schedule, checkpoint: Path
+) -> None:
     """Train `module` in place, resuming from `checkpoint` if it exists; ends with the moving average's weights.
 
     `loss_at(step)` must depend on nothing but the step and the weights, so that a resumed run repeats itself.
     """
     average = copy.deepcopy(module).requires_grad_(False)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
     start = _resume(checkpoint, module, average, optimiser)
-    progress = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, desc=checkpoint.stem, disable=None)
+    progress = tqdm(
+        range(start, schedule.steps), initial=start, total=schedule.steps, desc=checkpoint.stem, disable=None
+    )
     saved, smooth = time.monotonic(), math.nan
     for step in progress:
         for group in optimiser.param_groups:
@@ -77,15 +86,24 @@ def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None
 def _report(progress: tqdm[Any], name: str, step: int, loss: float) -> None:
     progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
     if progress.disable and (step + 1) % _STEPS_BETWEEN_LOG_LINES == 0:
-        print(f"{time.strftime('%H:%M:%S')} {name} step {step + 1} loss {loss:.4f}", file=sys.stderr, flush=True)
+        print(
+            f"{time.strftime('%H:%M:%S')} {name} step {step + 1} loss {loss:.4f}", file=sys.stderr, flush=True
+        )
 
 
-def _save(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _save(
+    path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    state = {"module": module.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    state = {
+        "module": module.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+    }
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _resume(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:

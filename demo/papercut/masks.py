@@ -22,7 +22,10 @@ def box_around(item: NDArray[np.uint8], margin: int) -> NDArray[np.bool_]:
     """The item's bounding box, grown by `margin` pixels on every side."""
     rows, columns = np.nonzero(item.max(axis=1))[0], np.nonzero(item.max(axis=0))[0]
     mask = np.zeros(item.shape, dtype=np.bool_)
-    mask[max(0, rows[0] - margin) : rows[-1] + margin + 1, max(0, columns[0] - margin) : columns[-1] + margin + 1] = True
+    mask[
+        max(0, rows[0] - margin) : rows[-1] + margin + 1,
+        max(0, columns[0] - margin) : columns[-1] + margin + 1,
+    ] = True
     return mask
 
 

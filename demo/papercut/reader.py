@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,11 @@ class Reading:
 
 def read(picture: NDArray[np.uint8]) -> Reading:
     """Read a square picture of any size."""
-    pixels = np.asarray(Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
+    pixels = np.asarray(
+        Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32
+    )
     ground, foreground = _split(pixels)
-    labels, count = ndimage.label(foreground)
+    labels, count = _components(foreground)
     masks = [_fill_dots(labels == label) for label in range(1, count + 1)]
     masks = sorted((mask for mask in masks if mask.mean() >= _SMALLEST_AREA), key=lambda mask: -mask.sum())
     centre = np.median(ground.reshape(-1, 3), axis=0)
@@ -92,7 +94,13 @@ def _split(pixels: Pixels) -> tuple[Pixels, Mask]:
     shadow = np.linalg.norm(colours - shade[:, None] * ground, axis=1) < _SHADOW
     foreground = (np.linalg.norm(colours - ground, axis=1) > _FOREGROUND) & ~shadow
     opened = ndimage.binary_opening(foreground.reshape(_SIDE, _SIDE), iterations=1)
-    return ground.reshape(pixels.shape).astype(np.float32), opened
+    return ground.reshape(pixels.shape).astype(np.float32), np.asarray(opened, dtype=np.bool_)
+
+
+def _components(mask: Mask) -> tuple[NDArray[np.int32], int]:
+    """Labels (H, W) from 1 on, and how many there are."""
+    labelled: Any = ndimage.label(mask)
+    return labelled
 
 
 def _mode(colours: Pixels) -> Pixels:
@@ -104,7 +112,7 @@ def _mode(colours: Pixels) -> Pixels:
 
 def _fill_dots(mask: Mask) -> Mask:
     """Fill holes no larger than a dot whose paper looks like the background's; a ring keeps its hole."""
-    labels, count = ndimage.label(~mask)
+    labels, count = _components(~mask)
     for label in range(1, count + 1):
         hole = labels == label
         if hole.mean() < _LARGEST_DOT:
@@ -116,7 +124,7 @@ def _read_object(pixels: Pixels, mask: Mask) -> Seen:
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
     crop = mask[rows[0] : rows[0] + height, columns[0] : columns[0] + width]
-    inner = ndimage.binary_erosion(mask, iterations=3)
+    inner: Mask = np.asarray(ndimage.binary_erosion(mask, iterations=3), dtype=np.bool_)
     inner = inner if inner.sum() > 30 else mask
     colour = _read_colour(pixels[inner])
     return Seen(
@@ -148,7 +156,11 @@ def _read_texture(pixels: Pixels, inner: Mask, colour: str) -> str:
         return "plain"
     smooth = ndimage.gaussian_filter(np.clip(accentness, 0, 1), 1.0)
     down, across = (np.gradient(smooth, axis=axis)[inner] for axis in (0, 1))
-    energy, difference, cross = (down**2 + across**2).sum(), (down**2 - across**2).sum(), 2 * (down * across).sum()
+    energy, difference, cross = (
+        (down**2 + across**2).sum(),
+        (down**2 - across**2).sum(),
+        2 * (down * across).sum(),
+    )
     return "striped" if np.hypot(difference, cross) > _STRIPED_COHERENCE * energy else "dotted"
 
 

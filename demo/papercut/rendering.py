@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import skia
 from numpy.typing import NDArray
 
 from papercut.scenes import BACKGROUNDS, COLOURS, Colour, Item, Scene
+
+# skia-python ships no types.
+Canvas: TypeAlias = Any
+Outline: TypeAlias = Any
+Shader: TypeAlias = Any
 
 # The second paper of striped and dotted items.
 ACCENTS: Final[dict[str, Colour]] = {
@@ -67,7 +72,7 @@ def render_mask(item: Item, side: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(surface.toarray(colorType=skia.kRGBA_8888_ColorType)[:, :, 0])
 
 
-def item_path(item: Item) -> skia.Path:
+def item_path(item: Item) -> Outline:
     """The outline of an item, in fractions of the picture's side."""
     placement = skia.Matrix()
     placement.setTranslate(*item.centre)
@@ -77,7 +82,7 @@ def item_path(item: Item) -> skia.Path:
     return path
 
 
-def unit_path(shape: str) -> skia.Path:
+def unit_path(shape: str) -> Outline:  # noqa: PLR0911
     """The outline of a shape about the origin, within a radius of about 1 (y points down)."""
     match shape:
         case "circle":
@@ -89,7 +94,9 @@ def unit_path(shape: str) -> skia.Path:
         case "star":
             radii = [1.1 if corner % 2 == 0 else 0.46 for corner in range(10)]
             angles = [corner * math.pi / 5 for corner in range(10)]
-            return _polygon([(r * math.sin(a), 0.05 - r * math.cos(a)) for r, a in zip(radii, angles, strict=True)])
+            return _polygon(
+                [(r * math.sin(a), 0.05 - r * math.cos(a)) for r, a in zip(radii, angles, strict=True)]
+            )
         case "heart":
             return _heart()
         case "ring":
@@ -98,18 +105,22 @@ def unit_path(shape: str) -> skia.Path:
             upright = skia.Path.Rect(skia.Rect(-0.34, -1, 0.34, 1))
             return skia.Op(upright, skia.Path.Rect(skia.Rect(-1, -0.34, 1, 0.34)), skia.kUnion_PathOp)
         case "crescent":
-            return skia.Op(skia.Path.Circle(0, 0, 1), skia.Path.Circle(0.5, -0.12, 0.76), skia.kDifference_PathOp)
+            return skia.Op(
+                skia.Path.Circle(0, 0, 1), skia.Path.Circle(0.5, -0.12, 0.76), skia.kDifference_PathOp
+            )
         case _:
-            raise ValueError(f"shape: expected one of papercut.scenes.SHAPES, found {shape!r}\nhint: check the spelling")
+            raise ValueError(
+                f"shape: expected one of papercut.scenes.SHAPES, found {shape!r}\nhint: check the spelling"
+            )
 
 
-def _polygon(corners: list[tuple[float, float]]) -> skia.Path:
+def _polygon(corners: list[tuple[float, float]]) -> Outline:
     path = skia.Path()
     path.addPoly([skia.Point(*corner) for corner in corners], True)
     return path
 
 
-def _heart() -> skia.Path:
+def _heart() -> Outline:
     path = skia.Path()
     path.moveTo(0, -0.5)
     path.cubicTo(0.35, -1.15, 1.2, -0.95, 1.05, -0.2)
@@ -120,7 +131,7 @@ def _heart() -> skia.Path:
     return path
 
 
-def _draw_background(canvas: skia.Canvas, colour: Colour) -> None:
+def _draw_background(canvas: Canvas, colour: Colour) -> None:
     light = skia.GradientShader.MakeRadial(
         center=skia.Point(0.4, 0.32),
         radius=0.95,
@@ -130,7 +141,7 @@ def _draw_background(canvas: skia.Canvas, colour: Colour) -> None:
     canvas.drawPaint(skia.Paint(Shader=light, Dither=True))
 
 
-def _draw_item(canvas: skia.Canvas, item: Item) -> None:
+def _draw_item(canvas: Canvas, item: Item) -> None:
     path = item_path(item)
     blur = skia.MaskFilter.MakeBlur(skia.kNormal_BlurStyle, 0.018)
     canvas.save()
@@ -144,7 +155,7 @@ def _draw_item(canvas: skia.Canvas, item: Item) -> None:
     canvas.restore()
 
 
-def _draw_texture(canvas: skia.Canvas, item: Item) -> None:
+def _draw_texture(canvas: Canvas, item: Item) -> None:
     paint = skia.Paint(AntiAlias=True, Shader=_paper(item, ACCENTS[item.colour]))
     x, y = item.centre
     if item.texture == "striped":
@@ -160,7 +171,7 @@ def _draw_texture(canvas: skia.Canvas, item: Item) -> None:
                 canvas.drawCircle(x + shift * DOT_PITCH, y + row * DOT_PITCH * 0.87, DOT_RADIUS, paint)
 
 
-def _paper(item: Item, colour: Colour) -> skia.Shader:
+def _paper(item: Item, colour: Colour) -> Shader:
     """Paper lit from the upper left."""
     (x, y), reach = item.centre, item.radius
     ends = [skia.Point(x - 0.7 * reach, y - 0.9 * reach), skia.Point(x + 0.7 * reach, y + 0.9 * reach)]

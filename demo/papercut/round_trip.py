@@ -1,5 +1,7 @@
 """The VAE's own round trip: a picture encoded and decoded again, both (H, W, 3) uint8."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from collections.abc import Callable

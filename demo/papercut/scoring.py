@@ -85,7 +85,9 @@ def score_text_to_image(draw: Draw, pictures: int, seed: int) -> list[Measure]:
     return tally.measures()
 
 
-def score_inpainting(draw: Draw, round_trip: Callable[[Picture], Picture], pictures: int, seed: int) -> list[Measure]:
+def score_inpainting(
+    draw: Draw, round_trip: Callable[[Picture], Picture], pictures: int, seed: int
+) -> list[Measure]:
     """One object of a render is masked and another asked for in its place."""
     tally = Tally("inpainting", {"PSNR outside (dB)": 28.0, "inside right": 0.90})
     for _, (noise, scene, _) in zip(range(pictures), held_out_scenes(seed + 1), strict=False):
@@ -95,7 +97,9 @@ def score_inpainting(draw: Draw, round_trip: Callable[[Picture], Picture], pictu
         outside = ~_grown(mask, 8)
         tally.note("PSNR outside (dB)", psnr(painted[outside], round_trip(drawn.picture)[outside]))
         seen = nearest(read(painted), wanted.centre)
-        tally.note("inside right", seen is not None and (seen.colour, seen.shape) == (wanted.colour, wanted.shape))
+        tally.note(
+            "inside right", seen is not None and (seen.colour, seen.shape) == (wanted.colour, wanted.shape)
+        )
     return tally.measures()
 
 

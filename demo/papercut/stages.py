@@ -47,7 +47,14 @@ FULL: Final = Budget(
     side=512,
 )
 QUICK: Final = Budget(
-    vae=4, text=4, base=(2, 4, 2), text_to_image=(2, 2, 1), inpainting=(2, 2, 1), depth=(2, 2, 1), estimator=2, side=512
+    vae=4,
+    text=4,
+    base=(2, 4, 2),
+    text_to_image=(2, 2, 1),
+    inpainting=(2, 2, 1),
+    depth=(2, 2, 1),
+    estimator=2,
+    side=512,
 )
 
 
@@ -83,7 +90,9 @@ class Training:
     @cached_property
     def text_to_image(self) -> Painter:
         """The same, its UNet trained on 64x64 latents."""
-        return self._refine("text-to-image", self.budget.text_to_image, no_condition, copy.deepcopy(self.base.unet))
+        return self._refine(
+            "text-to-image", self.budget.text_to_image, no_condition, copy.deepcopy(self.base.unet)
+        )
 
     @cached_property
     def inpainting(self) -> UNet2DConditionModel:
@@ -123,4 +132,6 @@ class Training:
                 estimator = train_depth_estimator(self.budget.estimator, self.seed, self.cache)
                 checkpoints.write_depth(folder, self.depth, estimator, build_processor())
             case _:
-                raise ValueError(f"stage: expected one of {', '.join(STAGES)}, found {stage!r}\nhint: see --help")
+                raise ValueError(
+                    f"stage: expected one of {', '.join(STAGES)}, found {stage!r}\nhint: see --help"
+                )

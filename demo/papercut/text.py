@@ -1,10 +1,12 @@
 """Text: the CLIP byte-pair tokenizer and the CLIP text encoder, both learned from captions."""
 
+# diffusers, transformers and torch annotate less than they take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +19,17 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from papercut.autoencoder import device
 from papercut.captions import sample_caption
 from papercut.loop import Schedule, fit
-from papercut.scenes import ARRANGEMENTS, BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Item, Scene, sample_scene
+from papercut.scenes import (
+    ARRANGEMENTS,
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Item,
+    Scene,
+    sample_scene,
+)
 
 TOKENS: Final = 77
 _MERGES: Final = 400
@@ -31,7 +43,9 @@ _ABSENT: Final = -100
 def train_tokenizer(seed: int) -> CLIPTokenizer:
     """Learn merges from captions; all 512 byte symbols stay, so that any text can be written."""
     generator = np.random.default_rng((seed, 2))
-    captions = [sample_caption(sample_scene(generator, "train"), generator) for _ in range(_CAPTIONS_FOR_MERGES)]
+    captions = [
+        sample_caption(sample_scene(generator, "train"), generator) for _ in range(_CAPTIONS_FOR_MERGES)
+    ]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     reference = CLIPTokenizer().backend_tokenizer
     learner.normalizer, learner.pre_tokenizer = reference.normalizer, reference.pre_tokenizer
@@ -40,15 +54,23 @@ def train_tokenizer(seed: int) -> CLIPTokenizer:
         vocab_size=512 + _MERGES, initial_alphabet=symbols, end_of_word_suffix="</w>", show_progress=False
     )
     learner.train_from_iterator(captions, trainer)
-    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
-    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *("".join(merge) for merge in merges), _START, _END]
+    merges: list[Any] = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
+    words = [
+        *symbols,
+        *(f"{symbol}</w>" for symbol in symbols),
+        *("".join(merge) for merge in merges),
+        _START,
+        _END,
+    ]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
 
 
 def tokenise(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     """Token ids (B, T), padded and cut to T = 77 as Stable Diffusion does."""
-    encoded = tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
+    encoded = tokenizer(
+        captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+    )
     return encoded["input_ids"]
 
 
