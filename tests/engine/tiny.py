@@ -18,6 +18,5 @@ def pipeline_of(name: str) -> Pipeline:
 
 
 def latents_of(name: str, **arguments: Any) -> Array:
-    return pipeline_of(name)(
-        **{"prompt": PROMPT, "num_inference_steps": 4, "output_type": "latent"} | arguments
-    ).images
+    request: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 4, "output_type": "latent"}
+    return pipeline_of(name)(**request | arguments).images

@@ -90,12 +90,10 @@ class Eager:
         """Final latents (n, C, H, W) and pictures (n, h, w, 3) in [0, 1]."""
         self.schedule_with(scheduler)
         arguments = dict(request)
-        seed = arguments.pop("seed")
+        seed: Any = arguments.pop("seed")
+        listed = [torch.Generator().manual_seed(each) for each in seed] if isinstance(seed, list) else None
+        generator = listed or torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            generator: Any = (
-                [torch.Generator().manual_seed(each) for each in seed] if isinstance(seed, list) else None
-            )
-            generator = generator or torch.Generator().manual_seed(seed)
             latents = self.pipeline(**arguments, generator=generator, output_type="latent").images
             decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
         pictures = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)

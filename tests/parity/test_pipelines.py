@@ -147,7 +147,7 @@ def test_an_inpainting_around_the_mask_is_that_of_eager_diffusers() -> None:
     seed = arguments.pop("seed")
     eager.schedule_with("ddim")
     expected = eager.pipeline(**arguments, generator=torch.Generator().manual_seed(seed)).images[0]
-    found = pipeline(**arguments, seed=seed, scheduler="ddim").images[0]
+    found = pipeline(**dict[str, Any](arguments, seed=seed, scheduler="ddim")).images[0]
     apart = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16)) > 1
 
     assert found.size == expected.size
