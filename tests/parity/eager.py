@@ -91,8 +91,10 @@ class Eager:
         self.schedule_with(scheduler)
         arguments = dict(request)
         seed: Any = arguments.pop("seed")
-        listed = [torch.Generator().manual_seed(each) for each in seed] if isinstance(seed, list) else None
-        generator = listed or torch.Generator().manual_seed(seed)
+        listed: list[int] | None = seed if isinstance(seed, list) else None
+        generator: Any = torch.Generator().manual_seed(listed[0] if listed else seed)
+        if listed:
+            generator = [torch.Generator().manual_seed(each) for each in listed]
         with torch.no_grad():
             latents = self.pipeline(**arguments, generator=generator, output_type="latent").images
             decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
