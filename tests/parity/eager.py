@@ -91,10 +91,9 @@ class Eager:
         self.schedule_with(scheduler)
         arguments = dict(request)
         seed: Any = arguments.pop("seed")
-        listed: list[int] | None = seed if isinstance(seed, list) else None
-        generator: Any = torch.Generator().manual_seed(listed[0] if listed else seed)
-        if listed:
-            generator = [torch.Generator().manual_seed(each) for each in listed]
+        seeds: list[int] = list(seed) if isinstance(seed, list) else [int(seed)]
+        generators = [torch.Generator().manual_seed(each) for each in seeds]
+        generator: Any = generators if isinstance(seed, list) else generators[0]
         with torch.no_grad():
             latents = self.pipeline(**arguments, generator=generator, output_type="latent").images
             decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
