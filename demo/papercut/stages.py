@@ -37,19 +37,19 @@ class Budget:
 
 
 FULL: Final = Budget(
-    vae=420,
-    text=700,
-    base=(2000, 4000, 16),
-    text_to_image=(300, 700, 16),
-    inpainting=(160, 600, 16),
-    depth=(160, 600, 16),
-    estimator=300,
+    vae=900,
+    text=1000,
+    base=(9000, 8000, 32),
+    text_to_image=(2000, 3000, 16),
+    inpainting=(1200, 2000, 16),
+    depth=(800, 2000, 16),
+    estimator=1200,
     side=512,
 )
 QUICK: Final = Budget(
     vae=4,
     text=4,
-    base=(2, 4, 2),
+    base=(2, 2, 2),
     text_to_image=(2, 2, 1),
     inpainting=(2, 2, 1),
     depth=(2, 2, 1),
