@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from calotype import Pipeline
 from calotype.images import save_png
+from calotype_export.console import silence_libraries
 from papercut.bundles import open_bundle
 from papercut.masks import box_around
 from papercut.rendering import Render, render
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="inference steps (default: %(default)s)")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
+    silence_libraries()
     begun = time.perf_counter()
     artist = Artist(options.backend, options.steps)
     scene = render(_scene(), 512)

@@ -51,7 +51,9 @@ def checkpoint(name: str) -> Path:
 def export(folder: Path) -> None:
     """Write every checkpoint and bundle that is missing, all of them when the exporter has changed."""
     from calotype_export import build, synthetic
+    from calotype_export.console import silence_libraries
 
+    silence_libraries()
     stamp = folder / "stamp"
     found = _sources()
     if not stamp.is_file() or stamp.read_text("utf-8") != found:

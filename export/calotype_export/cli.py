@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype_export.architectures import NAMES
-from calotype_export.console import reporter
+from calotype_export.console import reporter, silence_libraries
 
 if TYPE_CHECKING:
     from calotype_export.build import BuildOptions
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], str] = options.command
+    silence_libraries()
     try:
         sys.stdout.write(command(options) + "\n")
     except CalotypeError as error:

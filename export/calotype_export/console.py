@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -14,6 +15,15 @@ _EVERY = 10.0  # seconds between two lines about one stage
 def reporter(stream: TextIO) -> Progress:
     """Bars where `stream` is a terminal, else a line when a stage begins, ends, and every ten seconds between."""
     return _Bars(stream) if stream.isatty() else _Lines(stream, time.monotonic)
+
+
+def silence_libraries() -> None:
+    """Keep what torch and transformers say of packages that nobody needs here off the terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
 class _Lines:
