@@ -25,7 +25,7 @@ from papercut.rendering import Render, render
 from papercut.scenes import CENTRES, RADII, Item, Scene
 
 HERE: Final = Path(__file__).resolve().parent
-BUNDLES: Final = HERE.parent / ".cache" / "demo-bundles"
+BUNDLES: Final = HERE / ".cache" / "bundles"
 NAMES: Final = ("text-to-image", "inpainting", "depth")
 CELL: Final = 224
 MARGIN: Final = 12

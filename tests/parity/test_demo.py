@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "demo"))
 
 from papercut.bundles import open_bundle
 
-BUNDLES = ROOT / ".cache" / "demo-bundles"
+BUNDLES = ROOT / "demo" / ".cache" / "bundles"
 BRIEF = ("ddim", "euler_a", "dpmpp_2m_karras")
 CASES = {
     "text-to-image": ("text-to-image", "text-to-image"),

@@ -3,141 +3,47 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 
 from calotype import schedulers
 from calotype.errors import RequestError
 from calotype.schedule import ScheduleOptions
-
-diffusers = pytest.importorskip("diffusers")
-torch = pytest.importorskip("torch")
-
-from tests.parity.scheduler_probe import Config, Vector, in_float32, in_float64, probe, replay  # noqa: E402  (needs torch)
-
-SLOTS = 5
-STEPS = (3, 7, 20, 50)
-SD = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "skip_prk_steps": True,
-}
-DEMO = {**SD, "beta_end": 0.03, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-
-DDIM, DDPM, PNDM = "DDIMScheduler", "DDPMScheduler", "PNDMScheduler"
-LMS, EULER, EULER_A = "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"
-HEUN, DPM2, DPM2_A = "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"
-MULTISTEP, SINGLESTEP = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
-UNIPC, DEIS, LCM, TCD = "UniPCMultistepScheduler", "DEISMultistepScheduler", "LCMScheduler", "TCDScheduler"
-ALL = (
+from tests.parity.scheduler_cases import (
+    ALL,
+    BOUND,
     DDIM,
     DDPM,
-    PNDM,
-    LMS,
+    DEMO,
     EULER,
-    EULER_A,
     HEUN,
-    DPM2,
-    DPM2_A,
-    MULTISTEP,
-    SINGLESTEP,
-    UNIPC,
-    DEIS,
     LCM,
+    MULTISTEP,
+    PNDM,
+    RULES,
+    SD,
+    SINGLESTEP,
+    SLOTS,
     TCD,
+    UNIPC,
+    WITH_RESCALING,
+    WITH_RULES,
+    WITHOUT_SAMPLE,
+    WITHOUT_SPACING,
+    case,
+    check,
+    integrate_once,
+    rule_flags,
+    worst_error,
 )
-WITHOUT_SAMPLE = (PNDM, EULER_A, DPM2, DPM2_A)
-WITHOUT_SPACING = (SINGLESTEP, LCM, TCD)
-WITH_RULES = (LMS, EULER, HEUN, DPM2, DPM2_A, MULTISTEP, SINGLESTEP, UNIPC, DEIS)
-WITH_RESCALING = (DDIM, DDPM, EULER, EULER_A, MULTISTEP, UNIPC, LCM, TCD)
-RULES = ("plain", "karras", "exponential", "beta")
+from tests.parity.scheduler_probe import Config, in_float32, probe
 
-Build = Callable[[Config, ScheduleOptions], Any]
-
-BOUND = 2e-6
-BOUND_IN_FLOAT32 = {
-    LMS: 5e-6,
-    UNIPC: 3e-6,
-    DEIS: 3e-6,
-}  # what diffusers' differences of close levels lose at 50 steps
-INTEGRATE = diffusers.LMSDiscreteScheduler.get_lms_coefficient
-
-
-@cache
-def integral(sigmas: tuple[float, ...], dtype: Any, order: int, t: int, current_order: int) -> float:
-    scheduler = diffusers.LMSDiscreteScheduler(num_train_timesteps=2)
-    scheduler.sigmas = torch.tensor(sigmas, dtype=dtype)
-    return INTEGRATE(scheduler, order, t, current_order)
-
-
-@pytest.fixture(autouse=True)
-def integrate_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """diffusers' numeric integrals of LMS take a second a schedule; equal ones are taken once."""
-
-    def remembered(self: Any, order: int, t: int, current_order: int) -> float:
-        return integral(tuple(self.sigmas.tolist()), self.sigmas.dtype, order, t, current_order)
-
-    monkeypatch.setattr(diffusers.LMSDiscreteScheduler, "get_lms_coefficient", remembered)
-    diffusers.utils.logging.set_verbosity_error()
-
-
-def distance(found: Vector, expected: Vector) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-
-
-def worst_error(
-    config: Config,
-    options: ScheduleOptions,
-    monkeypatch: pytest.MonkeyPatch,
-    build: Build = in_float64,
-) -> float:
-    """The largest relative distance of a row, each row starting from diffusers' latents; the rest is asserted."""
-    expected = probe(build(config, options), options, monkeypatch)
-    table = schedulers.schedule(config, options, SLOTS)
-    assert len(table) == len(expected.timesteps)
-    assert list(table.draws) == [bool(count) for count in expected.draws]
-    assert table.init_noise_sigma == pytest.approx(expected.init_noise_sigma, rel=2e-6)
-    assert table.timesteps == pytest.approx(expected.timesteps, rel=1e-6, abs=1e-3)
-    mixes = np.array([*expected.mixes, (1.0, 0.0)])
-    assert np.abs(np.vstack([table.add_noise, table.blend]) - mixes).max() <= 2e-6 * np.abs(mixes).max()
-    rows = replay(table, [np.eye(1 + 2 * len(table))[0], *expected.latents])
-    pairs = zip(rows, expected.samples, expected.latents, strict=True)
-    return max(max(distance(seen, s), distance(after, x)) for (seen, after), s, x in pairs)
-
-
-def check(
-    config: Config,
-    monkeypatch: pytest.MonkeyPatch,
-    steps: tuple[int, ...] = STEPS,
-    eta: float = 0.0,
-    build: Build = in_float64,
-) -> None:
-    """Every number of steps, from the first, the second and the middle one on."""
-    errors = {
-        (count, start): worst_error(config, ScheduleOptions(count, start, eta), monkeypatch, build)
-        for count in steps
-        for start in sorted({0, 1, count // 2})
-    }
-    bound = BOUND if build is in_float64 else BOUND_IN_FLOAT32.get(config["_class_name"], BOUND)
-    assert {key: error for key, error in errors.items() if not error <= bound} == {}
-
-
-def case(name: str, base: Config = SD, /, **changes: Any) -> Any:
-    said = "-".join(f"{key}={value}" for key, value in changes.items() if key != "trained_betas")
-    return pytest.param(
-        {**base, **changes, "_class_name": name}, id=f"{name.removesuffix('Scheduler')}-{said}"
-    )
-
-
-def rule_flags(rule: str) -> dict[str, bool]:
-    return {} if rule == "plain" else {f"use_{rule}_sigmas": True}
+__all__ = ["integrate_once"]  # a fixture of every test here
 
 
 def grid() -> Iterator[Any]:
@@ -195,84 +101,6 @@ def noises() -> Iterator[Any]:
 @pytest.mark.parametrize("config", noises())
 def test_every_noise_is_diffusers(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     check(config, monkeypatch, steps=(7,))
-
-
-def options_of_one_level() -> Iterator[Any]:
-    for name in (DDIM, PNDM, LCM, TCD):
-        yield case(name, set_alpha_to_one=True, steps_offset=0)
-        yield case(name, set_alpha_to_one=False, steps_offset=3)
-    for variance in (None, "fixed_small", "fixed_small_log", "fixed_large"):
-        yield case(DDPM, variance_type=variance, steps_offset=0)
-    yield case(LCM, original_inference_steps=100, timestep_scaling=5.0)
-    yield case(TCD, original_inference_steps=100)
-
-
-def options_of_sigmas() -> Iterator[Any]:
-    for rule in RULES:
-        yield case(EULER, final_sigmas_type="sigma_min", **rule_flags(rule))
-        yield case(EULER, interpolation_type="log_linear", **rule_flags(rule))
-        for name in WITH_RULES:
-            yield case(name, sigma_min=0.1, sigma_max=8.0, **rule_flags(rule))
-    yield case(EULER, prediction_type="original_sample")
-    yield case(EULER, prediction_type="v_prediction", timestep_type="continuous", use_karras_sigmas=True)
-
-
-def options_of_dpmsolver() -> Iterator[Any]:
-    for name, order, solver_type in itertools.product(
-        (MULTISTEP, SINGLESTEP), (1, 2, 3), ("midpoint", "heun")
-    ):
-        kind = {"solver_order": order, "solver_type": solver_type}
-        algorithms = ["dpmsolver", "dpmsolver++", "sde-dpmsolver++"]
-        if name == MULTISTEP and order < 3:
-            algorithms.append("sde-dpmsolver")
-        for algorithm in algorithms:
-            yield case(name, algorithm_type=algorithm, final_sigmas_type="sigma_min", **kind)
-            if algorithm.endswith("++"):
-                yield case(name, algorithm_type=algorithm, **kind)
-    for order in (1, 2, 3):
-        for name in (MULTISTEP, SINGLESTEP):
-            yield case(name, solver_order=order, lower_order_final=False, final_sigmas_type="sigma_min")
-            yield case(name, solver_order=order, lower_order_final=True, final_sigmas_type="sigma_min")
-        yield case(MULTISTEP, solver_order=order, euler_at_final=True, final_sigmas_type="sigma_min")
-    for name in (MULTISTEP, SINGLESTEP):
-        for rule in RULES:
-            yield case(name, final_sigmas_type="sigma_min", **rule_flags(rule))
-            yield case(name, beta_schedule="squaredcos_cap_v2", lambda_min_clipped=-5.1, **rule_flags(rule))
-        yield case(name, solver_type="bh2", algorithm_type="deis", final_sigmas_type="sigma_min")
-    for spacing in ("linspace", "leading", "trailing"):
-        yield case(MULTISTEP, lambda_min_clipped=-2.0, timestep_spacing=spacing)
-    yield case(MULTISTEP, use_lu_lambdas=True)
-    yield case(MULTISTEP, use_lu_lambdas=True, beta_schedule="squaredcos_cap_v2")
-
-
-def options_of_unipc_and_deis() -> Iterator[Any]:
-    for order, solver_type, x0 in itertools.product((1, 2, 3), ("bh1", "bh2"), (True, False)):
-        for final in ("zero", "sigma_min") if x0 and solver_type == "bh2" else ("sigma_min",):
-            kind = {
-                "solver_order": order,
-                "solver_type": solver_type,
-                "predict_x0": x0,
-                "final_sigmas_type": final,
-            }
-            yield case(UNIPC, **kind)
-    for order in (1, 2, 3):
-        yield case(UNIPC, solver_order=order, disable_corrector=[0, 1, 4])
-        yield case(UNIPC, solver_order=order, lower_order_final=False, final_sigmas_type="sigma_min")
-        yield case(DEIS, solver_order=order)
-        yield case(DEIS, solver_order=order, lower_order_final=False)
-        yield case(DEIS, solver_order=order, prediction_type="sample", use_karras_sigmas=True)
-    for rule in RULES:
-        yield case(UNIPC, final_sigmas_type="sigma_min", **rule_flags(rule))
-    yield case(UNIPC, solver_type="midpoint")
-    yield case(DEIS, solver_type="bh2", algorithm_type="dpmsolver++")
-
-
-@pytest.mark.parametrize(
-    "config",
-    [*options_of_one_level(), *options_of_sigmas(), *options_of_dpmsolver(), *options_of_unipc_and_deis()],
-)
-def test_every_option_is_diffusers(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(config, monkeypatch, steps=(3, 7, 20))
 
 
 def not_a_number() -> Iterator[Any]:
