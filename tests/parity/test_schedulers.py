@@ -131,7 +131,7 @@ def test_eta_is_diffusers(config: Config, eta: float, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", [DDPM, EULER, HEUN, MULTISTEP, SINGLESTEP, LCM, TCD])
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_custom_timesteps_are_diffusers(name: str, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = tuple(diffusers.schedulers.AysSchedules["StableDiffusionTimesteps"])
+    given: Any = tuple(diffusers.schedulers.AysSchedules["StableDiffusionTimesteps"])
     options = ScheduleOptions(start=start, timesteps=given)
     assert worst_error({**SD, "_class_name": name}, options, monkeypatch) <= BOUND
 
