@@ -89,6 +89,8 @@ def read_text_to_image(folder: Path) -> StableDiffusionPipeline:
 
 def _save(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Save in float16, leaving the modules of `pipeline` in float32 on the CPU."""
+    if folder.exists():
+        shutil.rmtree(folder)  # links in it are removed, not what they point to
     pipeline.to("cpu", torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     pipeline.to(torch.float32)
