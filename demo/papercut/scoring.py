@@ -14,7 +14,7 @@ from papercut.drawing import Draw, Order, Picture
 from papercut.masks import box_around
 from papercut.reader import Reading, Seen, foreground_mask, read
 from papercut.rendering import Render, render
-from papercut.scenes import CENTRES, Item, Scene, is_held_out, sample_scene
+from papercut.scenes import CENTRES, COLOURS, SHAPES, Item, Scene, is_held_out, sample_scene
 
 _SIDE: Final = 512
 # Half the way from one place to the next, as a fraction of the side.
@@ -165,17 +165,16 @@ def overlap(seen: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
 
 
 def _replacement(scene: Scene, noise: int) -> tuple[Render, Item, str]:
-    """The render of `scene`, what its first item becomes, and the caption of that."""
+    """The render of `scene`, what its first item becomes, and the caption of that: also one held out."""
     generator = np.random.default_rng((noise, 9))
-    while True:
-        other = sample_scene(generator, "held-out").items[0]
-        wanted = replace(scene.items[0], shape=other.shape, colour=other.colour, texture=other.texture)
-        changed = wanted.shape != scene.items[0].shape and wanted.colour != scene.items[0].colour
-        twins = any((item.shape, item.colour) == (wanted.shape, wanted.colour) for item in scene.items[1:])
-        legible = not (scene.background == "cream" and wanted.colour == "white")
-        if changed and legible and not twins and is_held_out(wanted, scene.background):
-            altered = replace(scene, items=(wanted, *scene.items[1:]))
-            return render(scene, _SIDE), wanted, sample_caption(altered, generator)
+    item, others = scene.items[0], {(other.shape, other.colour) for other in scene.items[1:]}
+    combinations = [replace(item, shape=shape, colour=colour) for shape in SHAPES for colour in COLOURS]
+    unseen = [one for one in combinations if is_held_out(one, scene.background) and one.shape != item.shape]
+    choices = [one for one in unseen if (one.shape, one.colour) not in others]
+    recoloured = [one for one in choices if one.colour != item.colour]
+    wanted = (recoloured or choices)[generator.integers(len(recoloured or choices))]
+    altered = replace(scene, items=(wanted, *scene.items[1:]))
+    return render(scene, _SIDE), wanted, sample_caption(altered, generator)
 
 
 def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_a_new_vae_already_carries_colours() -> None:
     colours = np.full((2, 64, 64, 3), ((214, 48, 44),), dtype=np.uint8)
     colours[1] = (40, 104, 208)
     with torch.no_grad():
-        latents = autoencoder.encode(to_tensor(colours)).latent_dist.mode()[:, :3].mean((2, 3))
+        encoded: Any = autoencoder.encode(to_tensor(colours))
+    latents = encoded.latent_dist.mode()[:, :3].mean((2, 3))
     assert latents.argmax(1).tolist() == [0, 2]
 
 
