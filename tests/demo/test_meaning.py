@@ -117,6 +117,5 @@ def test_the_picture_moves_away_from_its_input_as_strength_grows(measures: Measu
     _assert_met(measures("image-to-image")["distance grows with strength"])
 
 
-@pytest.mark.xfail(reason=HALF_TRAINED)
 def test_the_layout_is_kept_at_half_strength(measures: Measures) -> None:
     _assert_met(measures("image-to-image")["layout kept at 0.5"])
