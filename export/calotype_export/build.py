@@ -52,8 +52,9 @@ class BuildOptions:
 def build(options: BuildOptions, progress: Progress = silent) -> Path:
     """Write the bundle `options.output` and return its path.
 
-    CheckpointError for options that the checkpoint cannot meet, and where the disk is full; ParityError for a
-    program that misses its gate. Whatever ends it early, Ctrl-C too, nothing is left.
+    CheckpointError for options that the checkpoint cannot meet, and where the disk is full; BackendError where the
+    library that parity is measured with is missing; ParityError for a program that misses its gate. Whatever ends
+    it early, Ctrl-C too, nothing is left.
     """
     check(options)
     sources = opened(options, progress)
@@ -77,7 +78,7 @@ def opened(options: BuildOptions, progress: Progress = silent) -> Sources:
 
 
 def check(options: BuildOptions) -> None:
-    """CheckpointError for options that no checkpoint can meet."""
+    """CheckpointError for options that no checkpoint can meet; BackendError as `verify.measured_with` raises it."""
     if options.precision not in DTYPES:
         raise CheckpointError(
             f"--precision: expected one of {', '.join(DTYPES)}, found {options.precision!r}",
@@ -90,6 +91,7 @@ def check(options: BuildOptions) -> None:
         )
     if not options.batches or any(batch < 1 for batch in options.batches):
         raise CheckpointError(f"--batch: expected positive numbers, found {list(options.batches)}")
+    verify.measured_with(options.precision)
 
 
 def decide(sources: Sources, options: BuildOptions) -> Manifest:

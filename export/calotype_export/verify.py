@@ -18,7 +18,7 @@ import torch
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
-from calotype.errors import CheckpointError
+from calotype.errors import BackendError, CheckpointError
 from calotype.manifest import ProgramSpec
 from calotype_export import pipeline_parity, signatures
 from calotype_export.gates import Array, Distance, check_picture, distance, gate
@@ -49,11 +49,12 @@ def verify(
     """Compare every program of the bundle at `path`, then the whole pipeline, with eager diffusers.
 
     `backend` None is the one that `BACKENDS` names for the bundle's precision. Returns the record that the manifest
-    keeps: figures and bounds, seconds, the process's peak memory. ParityError names the first program that misses.
+    keeps: figures and bounds, seconds, the process's peak memory. ParityError names the first program that misses;
+    BackendError comes before anything is loaded where the backend's library is missing.
     """
     bundle = Bundle.open(path)
     _check_fits(bundle, sources)
-    chosen = backend or BACKENDS[bundle.manifest.precision]
+    chosen = measured_with(bundle.manifest.precision, backend)
     begun = time.perf_counter()
     programs = compare_programs(bundle, sources, chosen, progress)
     compared = time.perf_counter()
@@ -69,6 +70,17 @@ def verify(
         },
         "peak_memory_bytes": peak_memory(),
     }
+
+
+def measured_with(precision: str, backend: str | None = None) -> str:
+    """The backend that parity in `precision` is measured with: `backend`, or the one that `BACKENDS` names.
+
+    BackendError where it is unknown or its library is missing; nothing is loaded to find out.
+    """
+    try:
+        return backends.choose(backend or BACKENDS[precision], precision)
+    except BackendError as error:
+        raise BackendError(f"{error.message}; {precision} programs are compared in it", error.hint) from error
 
 
 def compare_programs(

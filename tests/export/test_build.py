@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from diffusers import LCMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
+from calotype import backends
 from calotype.bundle import Bundle
-from calotype.errors import CheckpointError, ParityError
+from calotype.errors import BackendError, CheckpointError, ParityError
 from calotype.pipeline import Pipeline
 from calotype_export import build, trace, verify
 from calotype_export.build import BuildOptions
@@ -95,6 +98,23 @@ def test_an_existing_output_is_refused_before_anything_is_traced(tmp_path: Path)
     (tmp_path / "bundle").mkdir()
     with pytest.raises(CheckpointError, match=r"bundle exists already"):
         build.build(options(tmp_path))
+
+
+def test_a_missing_library_that_parity_needs_is_told_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "installed", lambda: ("onnxruntime",))
+    monkeypatch.setattr(build, "opened", lambda *_: pytest.fail("was opened"))
+    message = r"backend openvino: its library is not installed; bf16 programs are compared in it"
+    with pytest.raises(BackendError, match=message) as raised:
+        build.build(options(tmp_path, precision="bf16"))
+    assert "calotype[openvino]" in raised.value.hint
+
+
+def test_the_extra_for_exports_brings_every_backend_that_parity_is_measured_with() -> None:
+    project = tomllib.loads((bundles.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = {re.split("[<>=]", name)[0] for name in project["optional-dependencies"]["export"]}
+    assert set(verify.BACKENDS.values()) <= brought
 
 
 def test_a_segmenter_of_another_class_is_refused(tmp_path: Path) -> None:
