@@ -30,20 +30,25 @@ def hooks(request: Request, schedule: Schedule, caller: Any) -> Hooks:
         return Hooks(before)
 
     def after(row: int, latents: Array) -> Array | None:
-        return _replaced(callback(caller, row, float(schedule.timesteps[row]), {"latents": latents}), latents)
+        given = latents.copy()  # a callback may change it in place
+        found = callback(caller, row, float(schedule.timesteps[row]), {"latents": given})
+        replaced = _replaced(found, given)
+        return None if np.array_equal(replaced, latents) else replaced
 
     return Hooks(before, after)
 
 
-def _replaced(found: Mapping[str, Array] | None, latents: Array) -> Array | None:
-    """What a callback returned in place of `latents`; None where it left them alone."""
-    if not found or found.get("latents") is latents:
-        return None
-    unknown = [name for name in found if name != "latents"]
-    replaced = np.asarray(found.get("latents", latents), np.float32)
-    if unknown or replaced.shape != latents.shape:
-        raise RequestError(
-            f"`callback_on_step_end`: expected {{'latents': array of {latents.shape}}}, found {sorted(found)} "
-            f"with latents of {replaced.shape}"
-        )
-    return replaced
+def _replaced(found: Any, given: Array) -> Array:
+    """The latents that a callback leaves: those it returned, or those it was given, changed in place or not."""
+    returned: Any = {} if found is None else found
+    if isinstance(returned, Mapping) and set(returned) <= {"latents"}:
+        replaced = np.asarray(returned.get("latents", given), np.float32)
+        if replaced.shape == given.shape:
+            return replaced
+        seen = f"latents of {replaced.shape}"
+    else:
+        seen = str(list(returned)) if isinstance(returned, Mapping) else type(returned).__name__
+    raise RequestError(
+        f"`callback_on_step_end`: expected {{'latents': array of {given.shape}}} or None, found {seen}",
+        "return the dictionary that the callback was given, or None",
+    )

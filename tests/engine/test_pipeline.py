@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from calotype import BackendError, CancelledError, Conditions, Pipeline, Request, RequestError, noise
+from calotype import BackendError, Conditions, Pipeline, Request, RequestError, noise
 from tests.bundles import bundle
 from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
@@ -131,36 +130,6 @@ def test_five_pictures_run_in_chunks_of_the_bundles_batches() -> None:
     for index in range(5):
         alone = latents_of("plain", scheduler="dpmpp_2m_sde", seed=[index + 1])
         np.testing.assert_allclose(chunked[index], alone[0], atol=2e-5)
-
-
-def test_a_callback_sees_every_row_and_its_latents_are_honoured() -> None:
-    seen: list[tuple[int, float]] = []
-
-    def callback(_: Pipeline, row: int, timestep: float, values: dict[str, Array]) -> dict[str, Array]:
-        seen.append((row, timestep))
-        return {"latents": np.zeros_like(values["latents"])} if row == 3 else values
-
-    latents = latents_of("plain", scheduler="ddim", callback_on_step_end=callback, seed=1)
-
-    assert [row for row, _ in seen] == [0, 1, 2, 3]
-    assert not latents.any()
-
-
-def test_a_callback_that_only_looks_changes_nothing() -> None:
-    looked = latents_of("plain", seed=1, callback_on_step_end=lambda *_: None)
-
-    np.testing.assert_array_equal(looked, latents_of("plain", seed=1))
-
-
-def test_a_cancelled_request_stops_between_two_steps() -> None:
-    cancel = threading.Event()
-
-    def callback(_: Pipeline, row: int, *__: Any) -> None:
-        if row == 1:
-            cancel.set()
-
-    with pytest.raises(CancelledError, match="cancelled before row 2 of 5"):
-        latents_of("plain", callback_on_step_end=callback, cancel=cancel)
 
 
 def test_clip_skip_reaches_every_hidden_state_and_no_further() -> None:

@@ -1,0 +1,75 @@
+"""What happens between two rows: a callback's latents, its errors, cancellation."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calotype import CancelledError, Pipeline, RequestError
+from tests.engine.tiny import latents_of
+
+Array = NDArray[Any]
+
+
+def test_a_callback_sees_every_row_and_its_latents_are_honoured() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def callback(_: Pipeline, row: int, timestep: float, values: dict[str, Array]) -> dict[str, Array]:
+        seen.append((row, timestep))
+        return {"latents": np.zeros_like(values["latents"])} if row == 3 else values
+
+    latents = latents_of("plain", scheduler="ddim", callback_on_step_end=callback, seed=1)
+
+    assert [row for row, _ in seen] == [0, 1, 2, 3]
+    assert not latents.any()
+
+
+def test_a_callback_that_only_looks_changes_nothing() -> None:
+    looked = latents_of("plain", seed=1, callback_on_step_end=lambda *_: None)
+
+    np.testing.assert_array_equal(looked, latents_of("plain", seed=1))
+
+
+def test_a_cancelled_request_stops_between_two_steps() -> None:
+    cancel = threading.Event()
+
+    def callback(_: Pipeline, row: int, *__: Any) -> None:
+        if row == 1:
+            cancel.set()
+
+    with pytest.raises(CancelledError, match="cancelled before row 2 of 5"):
+        latents_of("plain", callback_on_step_end=callback, cancel=cancel)
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["returned", "not returned"])
+def test_latents_changed_in_place_are_honoured(returns: bool) -> None:
+    def halved(_: Pipeline, __: int, ___: float, values: dict[str, Array]) -> dict[str, Array] | None:
+        values["latents"] *= 0.5
+        return values if returns else None
+
+    def replaced(_: Pipeline, __: int, ___: float, values: dict[str, Array]) -> dict[str, Array]:
+        return {"latents": values["latents"] * np.float32(0.5)}
+
+    found = latents_of("plain", seed=1, callback_on_step_end=halved)
+
+    np.testing.assert_array_equal(found, latents_of("plain", seed=1, callback_on_step_end=replaced))
+    assert np.abs(found - latents_of("plain", seed=1)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        ({"prompt": np.zeros(1)}, r"\['prompt'\]"),
+        ({"latents": np.zeros((1, 2))}, r"latents of \(1, 2\)"),
+        (np.zeros((1, 2)), "ndarray"),
+    ],
+)
+def test_a_callback_that_returns_something_else_is_refused(returned: Any, found: str) -> None:
+    with pytest.raises(
+        RequestError, match=rf"`callback_on_step_end`: expected \{{'latents': array of .* found {found}"
+    ):
+        latents_of("plain", seed=1, callback_on_step_end=lambda *_: returned)
