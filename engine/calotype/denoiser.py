@@ -47,10 +47,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """`before(row)` may raise to stop; `after(row, latents)` may return other latents, None where nobody looks."""
+    """`before(row)` may raise to stop; `after(row, latents, first)` may return other latents, None where nobody looks.
+
+    A chunk of pictures goes through all rows before the next one does: `latents` (b, C, H, W) are those of the
+    request's pictures from number `first` on.
+    """
 
     before: Callable[[int], None]
-    after: Callable[[int, Array], Array | None] | None = None
+    after: Callable[[int, Array, int], Array | None] | None = None
 
 
 class Denoiser:
@@ -74,7 +78,7 @@ class Denoiser:
                 noise = job.draws.get(row)
                 program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
                 if hooks.after is not None:
-                    _replace_latents(program, hooks.after(row, _latents(program, count)))
+                    _replace_latents(program, hooks.after(row, _latents(program, count), pictures.start))
             done.append(_latents(program, count))
         final = np.concatenate(done)
         if not np.isfinite(final).all():

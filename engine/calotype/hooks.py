@@ -29,9 +29,10 @@ def hooks(request: Request, schedule: Schedule, caller: Any) -> Hooks:
     if callback is None:
         return Hooks(before)
 
-    def after(row: int, latents: Array) -> Array | None:
+    def after(row: int, latents: Array, first: int) -> Array | None:
         given = latents.copy()  # a callback may change it in place
-        found = callback(caller, row, float(schedule.timesteps[row]), {"latents": given})
+        values = {"latents": given, "pictures": np.arange(first, first + len(latents))}
+        found = callback(caller, row, float(schedule.timesteps[row]), values)
         replaced = _replaced(found, given)
         return None if np.array_equal(replaced, latents) else replaced
 
@@ -41,7 +42,7 @@ def hooks(request: Request, schedule: Schedule, caller: Any) -> Hooks:
 def _replaced(found: Any, given: Array) -> Array:
     """The latents that a callback leaves: those it returned, or those it was given, changed in place or not."""
     returned: Any = {} if found is None else found
-    if isinstance(returned, Mapping) and set(returned) <= {"latents"}:
+    if isinstance(returned, Mapping) and set(returned) <= {"latents", "pictures"}:
         replaced = np.asarray(returned.get("latents", given), np.float32)
         if replaced.shape == given.shape:
             return replaced

@@ -31,6 +31,10 @@ class Request:
     whole request, a list is one a picture), `scheduler` (a diffusers class name or a short one),
     `mask_prompt` (the mask in words), `noise_source` (`cpu` or `cuda`), `cancel` (an event that stops the
     request between two steps) and `progress` (called with rows done and rows). RequestError says what contradicts what.
+
+    `callback_on_step_end(pipeline, row, timestep, values)` is called after each row of each chunk: pictures beyond the
+    bundle's largest batch go through all rows after the ones before them. `values` holds the chunk's `latents`
+    (b, C, H, W), which it may change in place or return others of, and `pictures` (b,), their numbers in the request.
     """
 
     prompt: str | Sequence[str] | None = None

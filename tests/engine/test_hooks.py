@@ -28,6 +28,22 @@ def test_a_callback_sees_every_row_and_its_latents_are_honoured() -> None:
     assert not latents.any()
 
 
+def test_a_callback_is_told_which_pictures_its_latents_are_of() -> None:
+    seen: list[tuple[int, list[int], int]] = []
+
+    def callback(_: Pipeline, row: int, __: float, values: dict[str, Array]) -> dict[str, Array]:
+        seen.append((row, values["pictures"].tolist(), len(values["latents"])))
+        values["latents"][values["pictures"] == 2] = 0.0
+        return values
+
+    arguments: dict[str, Any] = {"scheduler": "ddim", "num_images_per_prompt": 3, "seed": 1}
+    found = latents_of("plain", num_inference_steps=2, callback_on_step_end=callback, **arguments)
+
+    assert seen == [(0, [0, 1], 2), (1, [0, 1], 2), (0, [2], 1), (1, [2], 1)]
+    np.testing.assert_array_equal(found[:2], latents_of("plain", num_inference_steps=2, **arguments)[:2])
+    assert not found[2].any()
+
+
 def test_a_callback_that_only_looks_changes_nothing() -> None:
     looked = latents_of("plain", seed=1, callback_on_step_end=lambda *_: None)
 
