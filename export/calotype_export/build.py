@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress, silent
 from calotype_export.signatures import Sizes
 from calotype_export.sources import ALWAYS_FP32, DTYPES, Sources, precision_of, with_segmenter, wrapped
-from calotype_export.staging import staged
+from calotype_export.staging import refuse_existing, staged
 
 STATE_SLOTS = 5
 MULTIPLE = 8
@@ -58,11 +60,12 @@ def build(options: BuildOptions, progress: Progress = silent) -> Path:
     """
     check(options)
     sources = opened(options, progress)
-    decided = decide(sources, options)
+    scheduler = bundle_files.scheduler_config(sources, options.scheduler, STATE_SLOTS)
+    decided = decide(sources, options, progress)
     with staged(options.output) as folder:
         (folder / "onnx").mkdir()
         programs = export_programs(sources, decided, folder, progress)
-        write_files(sources, options, folder)
+        write_files(sources, scheduler, folder)
         manifest = described(decided, programs, folder)
         _write(manifest, folder)
         record = verify.verify(folder, sources, progress=progress)
@@ -78,7 +81,11 @@ def opened(options: BuildOptions, progress: Progress = silent) -> Sources:
 
 
 def check(options: BuildOptions) -> None:
-    """CheckpointError for options that no checkpoint can meet; BackendError as `verify.measured_with` raises it."""
+    """CheckpointError for options that no checkpoint can meet, and where something is at the output already.
+
+    BackendError as `verify.measured_with` raises it.
+    """
+    refuse_existing(options.output)
     if options.precision not in DTYPES:
         raise CheckpointError(
             f"--precision: expected one of {', '.join(DTYPES)}, found {options.precision!r}",
@@ -91,11 +98,13 @@ def check(options: BuildOptions) -> None:
         )
     if not options.batches or any(batch < 1 for batch in options.batches):
         raise CheckpointError(f"--batch: expected positive numbers, found {list(options.batches)}")
+    if options.scheduler is not None:
+        bundle_files.select_scheduler(options.scheduler, {})
     verify.measured_with(options.precision)
 
 
-def decide(sources: Sources, options: BuildOptions) -> Manifest:
-    """The manifest without programs and files: everything that is known before a weight is read."""
+def decide(sources: Sources, options: BuildOptions, progress: Progress = silent) -> Manifest:
+    """The manifest without programs and files: everything that is known before a weight is loaded."""
     checkpoint, unet = sources.checkpoint, sources.checkpoint.configs["unet"]
     vae, text = checkpoint.configs["vae"], checkpoint.configs["text_encoder"]
     height, width = options.size or checkpoint.size
@@ -120,7 +129,7 @@ def decide(sources: Sources, options: BuildOptions) -> Manifest:
         max_length=int(text.get("max_position_embeddings", 77)),
         programs=(),
         files=(),
-        source={**checkpoint.source, **chosen},
+        source={**checkpoint.source(progress), **chosen},
         versions={
             "opset": str(trace.OPSET),
             **{name: metadata.version(name) for name in PACKAGES if _there(name)},
@@ -190,10 +199,10 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
     ]
 
 
-def write_files(sources: Sources, options: BuildOptions, folder: Path) -> None:
+def write_files(sources: Sources, scheduler: Mapping[str, Any], folder: Path) -> None:
     """Write everything that is neither a program nor the manifest nor written along with a program."""
+    bundle_files.write_json(folder / "scheduler.json", scheduler)
     bundle_files.write_tokenizer(sources.checkpoint.tokenizer(), folder, "tokenizer")
-    bundle_files.write_scheduler(sources, options.scheduler, folder)
     bundle_files.write_processors(sources, folder)
 
 

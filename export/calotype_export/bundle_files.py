@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from calotype import schedulers
+from calotype.errors import CheckpointError, RequestError
 from calotype.manifest import FileSpec
+from calotype.schedule import ScheduleOptions
+from calotype_export.pipeline_parity import STEPS
 from calotype_export.sources import Sources
 
 
@@ -23,13 +26,29 @@ def write_tokenizer(tokenizer: Any, folder: Path, name: str) -> None:
     write_json(folder / f"{name}_config.json", {field: int(getattr(tokenizer, field)) for field in fields})
 
 
-def write_scheduler(sources: Sources, scheduler: str | None, folder: Path) -> None:
-    """Write scheduler.json: the checkpoint's own repaired config, or what `scheduler` makes of it."""
+def scheduler_config(sources: Sources, scheduler: str | None, slots: int) -> Mapping[str, Any]:
+    """What scheduler.json shall hold: the checkpoint's own repaired config, or what `scheduler` makes of it.
+
+    CheckpointError where the runtime makes no table of it for programs with `slots` state slots.
+    """
     config = sources.checkpoint.scheduler_config()
-    selected = config if scheduler is None else schedulers.select(scheduler, config)
-    write_json(
-        folder / "scheduler.json", {"calotype_repairs": config.get("calotype_repairs", []), **selected}
-    )
+    selected = config if scheduler is None else select_scheduler(scheduler, config)
+    try:
+        schedulers.schedule(selected, ScheduleOptions(num_inference_steps=STEPS), slots)
+    except RequestError as error:
+        raise CheckpointError(
+            f"scheduler/scheduler_config.json: {error.message}",
+            f"{error.hint}, or choose another scheduler with --scheduler",
+        ) from error
+    return {"calotype_repairs": config.get("calotype_repairs", []), **selected}
+
+
+def select_scheduler(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the scheduler `name` makes of `config`. CheckpointError for a name that is not offered."""
+    try:
+        return schedulers.select(name, config)
+    except RequestError as error:
+        raise CheckpointError(f"--scheduler: {error.message}", error.hint) from error
 
 
 def write_processors(sources: Sources, folder: Path) -> None:

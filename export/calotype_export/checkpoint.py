@@ -107,11 +107,11 @@ class Checkpoint:
         height, width = (found, found) if isinstance(found, int) else found
         return 8 * height, 8 * width
 
-    @property
-    def source(self) -> Mapping[str, Any]:
+    def source(self, progress: Progress = silent) -> Mapping[str, Any]:
         """Where the weights are from: name, revision and SHA-256 of every weight file (read anew each time)."""
         files = sorted({path for model in self.models.values() for path in model.weights.paths})
-        digests = {_place(path, self.root): weight_files.digest(path) for path in files}
+        found = weight_files.digests(files, progress)
+        digests = {_place(path, self.root): digest for path, digest in found.items()}
         merged = {"merged": dict(self.additions)} if self.additions else {}
         return {"checkpoint": self.name, "revision": self.revision, "sha256": digests, **merged}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calotype import __version__
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, RequestError
 from calotype_export.architectures import NAMES
 from calotype_export.console import reporter, silence_libraries
 
@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
     )
     build.add_argument(
-        "--scheduler", metavar="NAME", help="a diffusers class or a short name (default: its own)"
+        "--scheduler",
+        type=_scheduler,
+        metavar="NAME",
+        help="a diffusers class or a short name (default: its own)",
     )
     build.add_argument(
         "--unguided", action="store_true", help="leave guidance out, for distilled checkpoints"
@@ -185,6 +188,16 @@ def _batches(text: str) -> tuple[int, ...]:
     if not sizes or min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"expected positive numbers such as 1,2,4, found {text!r}")
     return tuple(sorted(set(sizes)))
+
+
+def _scheduler(text: str) -> str:
+    from calotype import schedulers
+
+    try:
+        schedulers.select(text, {})
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
+    return text
 
 
 def _lora(text: str) -> tuple[Path, float]:

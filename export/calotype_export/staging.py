@@ -13,14 +13,19 @@ from pathlib import Path
 from calotype.errors import CheckpointError
 
 
+def refuse_existing(output: Path) -> None:
+    """CheckpointError where something is at `output` already."""
+    if output.exists():
+        raise CheckpointError(f"{output} exists already", "remove it, or write to another name with -o")
+
+
 @contextmanager
 def staged(output: Path) -> Generator[Path]:
     """A new folder beside `output`, which takes its name when the block ends; whatever ends it early removes it.
 
     CheckpointError where something is at `output` already, or the disk is full.
     """
-    if output.exists():
-        raise CheckpointError(f"{output} exists already", "remove it, or write to another name with -o")
+    refuse_existing(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
     try:

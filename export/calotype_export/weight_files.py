@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from calotype.errors import CheckpointError
+from calotype_export.progress import Progress, silent
 
+_BLOCK = 16 * 2**20  # bytes hashed at a time
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 PICKLE_HINT = (
     "a pickle runs code when it is opened, so only safetensors are read: take the checkpoint's safetensors files, "
@@ -66,8 +68,24 @@ def find(folder: Path, weights: str) -> WeightFiles:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    (found,) = digests([path]).values()
+    return found
+
+
+def digests(paths: Sequence[Path], progress: Progress = silent) -> dict[Path, str]:
+    """SHA-256 of each file, as hexadecimal digits; `progress` counts mebibytes."""
+    total, done = sum(path.stat().st_size for path in paths), 0
+    found: dict[Path, str] = {}
+    for path in paths:
+        sum256 = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                progress("hash weights (MiB)", done // 2**20, -(-total // 2**20))
+                sum256.update(block)
+                done += len(block)
+        found[path] = sum256.hexdigest()
+    progress("hash weights (MiB)", -(-total // 2**20), -(-total // 2**20))
+    return found
 
 
 def check(path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ from diffusers import LCMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-from calotype import backends
 from calotype.bundle import Bundle
-from calotype.errors import BackendError, CheckpointError, ParityError
+from calotype.errors import ParityError
 from calotype.pipeline import Pipeline
 from calotype_export import build, trace, verify
 from calotype_export.build import BuildOptions
@@ -74,52 +71,6 @@ def test_the_scheduler_file_is_the_repaired_config(plain: Bundle) -> None:
 def test_no_file_names_a_path_of_the_machine(plain: Bundle) -> None:
     for path in (path for path in plain.root.rglob("*") if path.suffix in {".json", ".onnx"}):
         assert str(bundles.ROOT).encode() not in path.read_bytes(), path.name
-
-
-@pytest.mark.parametrize(
-    ("changes", "message", "hint"),
-    [
-        ({"size": (100, 64)}, r"--size: expected multiples of 8, found 64x100", "64x96"),
-        ({"size": (0, 64)}, r"--size: expected multiples of 8, found 64x0", "64x8"),
-        ({"precision": "int8"}, r"--precision: expected one of fp32, fp16, bf16, found 'int8'", ""),
-        ({"batches": (1, 0)}, r"--batch: expected positive numbers, found \[1, 0\]", ""),
-    ],
-)
-def test_options_that_no_checkpoint_can_meet_are_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str, hint: str
-) -> None:
-    with pytest.raises(CheckpointError, match=message) as raised:
-        build.build(options(tmp_path, **changes))
-    assert hint in raised.value.hint
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_output_is_refused_before_anything_is_traced(tmp_path: Path) -> None:
-    (tmp_path / "bundle").mkdir()
-    with pytest.raises(CheckpointError, match=r"bundle exists already"):
-        build.build(options(tmp_path))
-
-
-def test_a_missing_library_that_parity_needs_is_told_before_anything_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backends, "installed", lambda: ("onnxruntime",))
-    monkeypatch.setattr(build, "opened", lambda *_: pytest.fail("was opened"))
-    message = r"backend openvino: its library is not installed; bf16 programs are compared in it"
-    with pytest.raises(BackendError, match=message) as raised:
-        build.build(options(tmp_path, precision="bf16"))
-    assert "calotype[openvino]" in raised.value.hint
-
-
-def test_the_extra_for_exports_brings_every_backend_that_parity_is_measured_with() -> None:
-    project = tomllib.loads((bundles.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    brought = {re.split("[<>=]", name)[0] for name in project["optional-dependencies"]["export"]}
-    assert set(verify.BACKENDS.values()) <= brought
-
-
-def test_a_segmenter_of_another_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--segmenter: expected a CLIPSegForImageSegmentation, found"):
-        build.build(options(tmp_path, segmenter=bundles.checkpoint("plain") / "text_encoder"))
 
 
 @pytest.mark.parametrize("end", [RuntimeError, KeyboardInterrupt])

@@ -26,7 +26,7 @@ def test_facts_are_read_from_the_configs(depth_folder: Path) -> None:
 
 
 def test_the_source_holds_digests_and_no_path_of_this_machine(sd15_folder: Path) -> None:
-    source = open_checkpoint(sd15_folder).source
+    source = open_checkpoint(sd15_folder).source()
     assert source["checkpoint"] == "tiny-sd15"
     assert source["sha256"][UNET] == weight_files.digest(sd15_folder / UNET)
     assert str(sd15_folder.parent) not in json.dumps(source)
@@ -56,7 +56,7 @@ def test_a_component_may_be_a_symbolic_link(copy: Path, sd15_folder: Path) -> No
     (copy / "vae").symlink_to(sd15_folder / "vae")
     checkpoint = open_checkpoint(copy)
     assert checkpoint.load("vae")
-    assert "vae/diffusion_pytorch_model.safetensors" in checkpoint.source["sha256"]
+    assert "vae/diffusion_pytorch_model.safetensors" in checkpoint.source()["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_several_loras_add_up(checkpoint: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_what_was_merged_is_recorded_with_its_digest(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    source = merged(checkpoint, [LoraFile(stored(tmp_path, peft()), 0.5)]).source
+    source = merged(checkpoint, [LoraFile(stored(tmp_path, peft()), 0.5)]).source()
     assert list(source["merged"]) == ["adapter.safetensors:0.5"]
     assert re.fullmatch("[0-9a-f]{64}", source["merged"]["adapter.safetensors:0.5"])
 

@@ -128,8 +128,8 @@ def test_a_safety_checker_with_weights_beside_the_configs_is_read(file: Path, fo
 
 
 def test_the_source_names_the_file(single: Checkpoint) -> None:
-    assert single.source["checkpoint"] == "model.safetensors"
-    assert list(single.source["sha256"]) == ["model.safetensors"]
+    assert single.source()["checkpoint"] == "model.safetensors"
+    assert list(single.source()["sha256"]) == ["model.safetensors"]
 
 
 def test_the_eager_pipeline_draws(single: Checkpoint) -> None:

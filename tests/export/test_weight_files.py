@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -113,3 +114,12 @@ def test_the_plain_weights_are_wanted_before_the_halved_ones(
     names: list[str], chosen: tuple[str, ...]
 ) -> None:
     assert weight_files.wanted(names, "model.safetensors") == chosen
+
+
+def test_hashing_reports_mebibytes(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    (tmp_path / "a").write_bytes(b"a" * 2**20)
+    (tmp_path / "b").write_bytes(b"b")
+    found = weight_files.digests([tmp_path / "a", tmp_path / "b"], lambda *report: seen.append(report))
+    assert found[tmp_path / "b"] == hashlib.sha256(b"b").hexdigest()
+    assert seen == [("hash weights (MiB)", done, 2) for done in (0, 1, 2)]
