@@ -63,11 +63,27 @@ class Denoiser:
     def __init__(self, manifest: Manifest, programs: Mapping[int, Program]) -> None:
         self._manifest = manifest
         self._programs = programs
+        self._running = False
         for program in programs.values():
             program.carry("next_state", "state")
 
     def run(self, job: Job, hooks: Hooks) -> Array:
-        """Final latents (n, C, H, W). BackendError when they are not finite."""
+        """Final latents (n, C, H, W). BackendError when they are not finite, RequestError from within `hooks`."""
+        self._refuse_within_a_run()
+        self._running = True
+        try:
+            final = np.concatenate(self._run(job, hooks))
+        finally:
+            self._running = False
+        if not np.isfinite(final).all():
+            raise BackendError(
+                "unet_step: the latents hold NaN or infinity",
+                "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
+            )
+        return final
+
+    def _run(self, job: Job, hooks: Hooks) -> list[Array]:
+        """The final latents of each chunk of pictures."""
         done: list[Array] = []
         for pictures, batch in self._chunks(len(job.latents)):
             program = self._programs[batch]
@@ -80,13 +96,7 @@ class Denoiser:
                 if hooks.after is not None:
                     _replace_latents(program, hooks.after(row, _latents(program, count), pictures.start))
             done.append(_latents(program, count))
-        final = np.concatenate(done)
-        if not np.isfinite(final).all():
-            raise BackendError(
-                "unet_step: the latents hold NaN or infinity",
-                "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
-            )
-        return final
+        return done
 
     def state(self, latents: Array) -> Array:
         """The state (n, S, C, H, W) that a schedule begins with: `latents` in slot 0, the other slots empty."""
@@ -95,7 +105,11 @@ class Denoiser:
         return state
 
     def step(self, job: Job, row: int, state: Array) -> Array:
-        """One row of the job's schedule on a host copy of the state (n, S, C, H, W): the state after it."""
+        """One row of the job's schedule on a host copy of the state (n, S, C, H, W): the state after it.
+
+        RequestError from within a run's hooks, whose state is in the programs.
+        """
+        self._refuse_within_a_run()
         done: list[Array] = []
         for pictures, batch in self._chunks(len(state)):
             program = self._programs[batch]
@@ -104,6 +118,14 @@ class Denoiser:
             program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
             done.extend(program.get("state", index) for index in range(len(state[pictures])))
         return np.stack(done)
+
+    def _refuse_within_a_run(self) -> None:
+        if self._running:
+            raise RequestError(
+                "the pipeline was asked to denoise by a callback of a request that it is denoising",
+                "call it or its `step` when the request is done, or load a second pipeline; "
+                "`decode_latents` may be called at any time",
+            )
 
     def _chunks(self, count: int) -> Iterator[tuple[slice, int]]:
         """Pictures and a batch size, until all are covered: the largest batch that is filled, or else the smallest."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calotype import CancelledError, Pipeline, RequestError
-from tests.engine.tiny import latents_of
+from calotype import CancelledError, Conditions, Pipeline, RequestError
+from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
 Array = NDArray[Any]
 
@@ -89,3 +90,34 @@ def test_a_callback_that_returns_something_else_is_refused(returned: Any, found:
         RequestError, match=rf"`callback_on_step_end`: expected \{{'latents': array of .* found {found}"
     ):
         latents_of("plain", seed=1, callback_on_step_end=lambda *_: returned)
+
+
+def test_a_callback_may_decode_and_encode() -> None:
+    pictures: list[Array] = []
+
+    def callback(pipeline: Pipeline, _: int, __: float, values: dict[str, Array]) -> None:
+        pictures.append(pipeline.decode_latents(values["latents"]))
+        pipeline.encode_prompt("something else")
+        pipeline.encode_image(pictures[-1])
+
+    found = latents_of("plain", seed=1, callback_on_step_end=callback)
+
+    np.testing.assert_array_equal(found, latents_of("plain", seed=1))
+    np.testing.assert_array_equal(pictures[-1], pipeline_of("plain").decode_latents(found))
+
+
+def drawing(pipeline: Pipeline) -> None:
+    pipeline(PROMPT, num_inference_steps=1)
+
+
+def stepping(pipeline: Pipeline) -> None:
+    state = pipeline.initial_state(np.zeros((1, *pipeline.manifest.latent_shape), np.float32))
+    pipeline.step(pipeline.schedule(1), 0, state, Conditions(pipeline.encode_prompt(PROMPT)))
+
+
+@pytest.mark.parametrize("asks", [drawing, stepping])
+def test_a_callback_that_denoises_with_its_own_pipeline_is_refused(asks: Callable[[Pipeline], None]) -> None:
+    with pytest.raises(RequestError, match="a callback of a request that it is denoising"):
+        latents_of("plain", callback_on_step_end=lambda pipeline, *_: asks(pipeline))
+
+    asks(pipeline_of("plain"))  # it can be used again afterwards
