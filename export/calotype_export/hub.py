@@ -6,7 +6,7 @@ import json
 from pathlib import Path, PurePosixPath
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError
 
 from calotype.errors import CheckpointError
 from calotype_export import weight_files
@@ -36,9 +36,10 @@ def fetch(repository: str, revision: str | None, progress: Progress) -> tuple[Pa
         for done, name in enumerate(files, start=1):
             huggingface_hub.hf_hub_download(repository, name, revision=commit)
             progress(f"downloading {repository}", done, len(files))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:  # httpx's errors of the network are no OSError
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(
-            f"{repository} could not be fetched from the Hub: {error}".partition("\n")[0],
+            f"{repository} could not be fetched from the Hub: {reason}",
             "check the spelling, the network, and `hf auth login` for gated models; a folder works without a network",
         ) from error
     return index.parent, commit

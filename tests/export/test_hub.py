@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import httpx  # httpx or, from huggingface_hub 2 on, httpx2
 
 from calotype.errors import CheckpointError
 from calotype_export.checkpoint import open_checkpoint
@@ -67,13 +69,22 @@ def test_a_repository_in_another_layout_is_refused(monkeypatch: pytest.MonkeyPat
     assert "--config FOLDER" in caught.value.hint
 
 
-def test_a_hub_that_does_not_answer_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("no route to host\nand more"), "no route to host$"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "Name or service not known"),
+        (httpx.ConnectTimeout(""), "ConnectTimeout"),
+    ],
+)
+def test_a_hub_that_does_not_answer_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
     def info(api: object, repository: str, revision: str | None = None) -> Any:
-        raise OSError("no route to host\nand more")
+        raise error
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
-    with pytest.raises(
-        CheckpointError, match="owner/name could not be fetched from the Hub: no route to host"
-    ) as caught:
+    with pytest.raises(CheckpointError) as caught:
         open_checkpoint("owner/name")
+    assert re.search(f"owner/name could not be fetched from the Hub: .*{reason}", caught.value.message)
     assert "a folder works without a network" in caught.value.hint
