@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CalotypeError as error:
         return _failed(str(error), 1)
     except OSError as error:
-        return _failed(f"{error.filename or 'file'}: {error.strerror}", 1)
+        return _failed(f"{error.filename or 'file'}: {error.strerror}" if error.strerror else str(error), 1)
     except KeyboardInterrupt:
         return _failed("interrupted; nothing was left behind", 130)
     return 0

@@ -90,6 +90,7 @@ def test_bad_usage_is_named_and_exits_with_2(
     [
         (CheckpointError("no such thing", "try another"), 1, "no such thing\n\nhint: try another"),
         (PermissionError(13, "Permission denied", "/there"), 1, "/there: Permission denied"),
+        (OSError("no file named config.json"), 1, "no file named config.json"),
         (KeyboardInterrupt(), 130, "interrupted; nothing was left behind"),
     ],
 )
