@@ -50,6 +50,7 @@ ALLOWED = {
     "plot": set[str](),
     "parameters": {"request", "bundle"},
     "text": {"backends", "tokenizer"},
+    "prompts": {"request", "text"},
     "vision": {"backends", "images", "processors", "tokenizer"},
     "denoiser": {"backends", "features", "text"},
     "conditioning": {"draws", "images", "request", "vision"},

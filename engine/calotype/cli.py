@@ -104,7 +104,7 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, default=50, metavar="N", help="inference steps (default: %(default)s)"
     )
     parser.add_argument(
-        "--guidance-scale", type=float, default=7.5, metavar="X", help="(default: %(default)s)"
+        "--guidance-scale", type=float, metavar="X", help="(default: 7.5, or none in an unguided bundle)"
     )
     parser.add_argument(
         "--guidance-rescale", type=float, default=0.0, metavar="X", help="(default: %(default)s)"

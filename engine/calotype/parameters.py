@@ -9,7 +9,7 @@ from calotype.request import Request
 from calotype.schedule import Schedule
 
 _PLAIN = (
-    "prompt", "negative_prompt", "mask_prompt", "padding_mask_crop", "num_inference_steps", "guidance_scale",
+    "prompt", "negative_prompt", "mask_prompt", "padding_mask_crop", "num_inference_steps",
     "guidance_rescale", "num_images_per_prompt", "eta", "clip_skip", "scheduler", "noise_source",
 )  # fmt: skip
 
@@ -26,6 +26,7 @@ def describe(
         value = getattr(request, name)
         if value is not None:
             described[name] = list(value) if isinstance(value, (list, tuple)) else value
+    described["guidance_scale"] = request.guidance
     for name in ("image", "mask_image", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(request, name) is not None:
             described[name] = "given"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype import conditioning, images
+from calotype import conditioning, images, prompts
 from calotype.backends import Array, BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Start
@@ -81,7 +81,7 @@ class Pipeline:
 
     def tokenize(self, prompt: str | Sequence[str]) -> list[Tokens]:
         """The token ids of each prompt, and what fell off past the model's length."""
-        return self._loaded.text.tokenize(_listed(prompt))
+        return self._loaded.text.tokenize(prompts.listed(prompt))
 
     def encode_prompt(
         self,
@@ -98,8 +98,9 @@ class Pipeline:
             num_images_per_prompt=num_images_per_prompt,
             clip_skip=clip_skip,
         )
+        settled = prompts.settle(request, self.manifest)
         with self._lock:
-            return self._embeddings(request)
+            return prompts.embeddings(settled, self.manifest, self._loaded.text)
 
     def encode_image(self, image: Any, generator: Generator | None = None) -> Array:
         """Latents (n, C, H, W) of pictures: a sample of the VAE's posterior, or its mean without a generator."""
@@ -169,9 +170,10 @@ class Pipeline:
     def _draw(self, request: Request) -> Result:
         begun, before = time.perf_counter(), seconds(self._loaded.programs)
         conditioning.check(request, self.manifest)
+        request = prompts.settle(request, self.manifest)
         schedule = self._schedule(request)
         draws = Draws(request.seed, request.noise_source)
-        embeddings = self._embeddings(request)
+        embeddings = prompts.embeddings(request, self.manifest, self._loaded.text)
         start = conditioning.begin(request, self.manifest, self._loaded.senses, schedule, draws)
         latents = self._denoise(request, schedule, embeddings, start, draws)
         pictures, flags = self._pictures(request, latents, start)
@@ -190,41 +192,12 @@ class Pipeline:
     def _schedule(self, request: Request) -> Schedule:
         return plan(request, self.bundle.json("scheduler.json"), self.manifest.state_slots)
 
-    def _embeddings(self, request: Request) -> Embeddings:
-        text, repeats = self._loaded.text, request.num_images_per_prompt
-        if request.prompt_embeds is not None:
-            prompt = np.asarray(request.prompt_embeds, np.float32)
-        else:
-            prompt = text.encode(_listed(request.prompt or ""), request.clip_skip)
-        self._check_embeddings(prompt)
-        negative = None
-        if self.manifest.guided and request.guidance_scale > 1:
-            if request.negative_prompt_embeds is not None:
-                negative = np.asarray(request.negative_prompt_embeds, np.float32)
-            else:  # without clip_skip, as in diffusers' encode_prompt
-                unwanted = _listed(request.negative_prompt or "")
-                negative = text.encode(unwanted * (len(prompt) // len(unwanted)))
-            if negative.shape != prompt.shape:
-                raise RequestError(
-                    f"`negative_prompt_embeds`: expected the prompt's shape, {prompt.shape}, found {negative.shape}"
-                )
-            negative = np.repeat(negative, repeats, axis=0)
-        return Embeddings(np.repeat(prompt, repeats, axis=0), negative)
-
-    def _check_embeddings(self, prompt: Array) -> None:
-        program = next(spec for spec in self.manifest.programs if spec.name == "unet_step")
-        expected = program.input("embeddings").shape[1:]
-        if prompt.ndim != 3 or prompt.shape[1:] != expected or not np.isfinite(prompt).all():
-            raise RequestError(
-                f"`prompt_embeds`: expected finite numbers (n, *{expected}), found shape {prompt.shape}"
-            )
-
     def _denoise(
         self, request: Request, schedule: Schedule, embeddings: Embeddings, start: Start, draws: Draws
     ) -> Array:
         rows = [int(row) for row in np.flatnonzero(schedule.draws)]
         noise = {row: draws.normal(start.latents.shape) for row in rows}
-        conditions = Conditions(embeddings, request.guidance_scale, request.guidance_rescale, start.extras)
+        conditions = Conditions(embeddings, request.guidance, request.guidance_rescale, start.extras)
         job = Job(schedule, start.latents, conditions, noise)
         return self._loaded.denoiser.run(job, hooks(request, schedule, self))
 
@@ -243,7 +216,3 @@ class Pipeline:
             original = images.load_image(request.image)
             drawn = [images.apply_overlay(start.mask, original, picture, start.crop) for picture in drawn]
         return drawn, flags
-
-
-def _listed(prompt: str | Sequence[str]) -> list[str]:
-    return [prompt] if isinstance(prompt, str) else list(prompt)

@@ -51,7 +51,7 @@ class Request:
     num_inference_steps: int = 50
     timesteps: Sequence[int] | None = None
     sigmas: Sequence[float] | None = None
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None  # None: 7.5, or no guidance where the bundle has none
     guidance_rescale: float = 0.0
     num_images_per_prompt: int = 1
     eta: float = 0.0
@@ -101,6 +101,11 @@ class Request:
         return self.mask_image is not None or self.mask_prompt is not None
 
     @property
+    def guidance(self) -> float:
+        """`guidance_scale`, with diffusers' default."""
+        return 7.5 if self.guidance_scale is None else self.guidance_scale
+
+    @property
     def noise_share(self) -> float:
         """`strength`, with the default of the diffusers pipeline that would draw this request."""
         if self.strength is not None:
@@ -136,7 +141,8 @@ def _check_numbers(request: Request) -> None:
     _whole(request, "num_images_per_prompt", 1)
     _whole(request, "clip_skip", 0)
     _whole(request, "padding_mask_crop", 0)
-    _finite(request, "guidance_scale")
+    if request.guidance_scale is not None:
+        _finite(request, "guidance_scale")
     for name in ("guidance_rescale", "eta", "strength"):
         value = getattr(request, name)
         if value is not None and not 0.0 <= _finite(request, name) <= 1.0:

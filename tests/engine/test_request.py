@@ -13,7 +13,7 @@ from calotype import Request, RequestError
 def test_defaults_are_those_of_diffusers() -> None:
     request = Request(prompt="a cat")
 
-    assert (request.num_inference_steps, request.guidance_scale, request.eta) == (50, 7.5, 0.0)
+    assert (request.num_inference_steps, request.guidance, request.eta) == (50, 7.5, 0.0)
     assert (request.num_images_per_prompt, request.output_type, request.strength) == (1, "pil", None)
 
 

@@ -99,7 +99,7 @@ MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "guidance rescale": ("text-to-image", "plain", "ddim", {"guidance_rescale": 0.7}),
     "no guidance": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 1.0}),
     "guidance below one": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 0.0}),
-    "an unguided bundle": ("text-to-image", "unguided", "euler", {"guidance_scale": 1.0}),
+    "an unguided bundle": ("text-to-image", "unguided", "euler", {"guidance_scale": 1.0, "negative_prompt": None}),
     "timesteps": ("text-to-image", "plain", "ddpm", {"timesteps": [900, 600, 300, 100]}),
     "sigmas": ("text-to-image", "plain", "euler", {"sigmas": [14.0, 7.0, 3.0, 1.0, 0.2]}),
     "given latents": ("text-to-image", "plain", "unipc", {"latents": "draw"}),
