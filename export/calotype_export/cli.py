@@ -29,9 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], str] = options.command
-    silence_libraries()
     try:
+        silence_libraries()
         sys.stdout.write(command(options) + "\n")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("calotype", __package__):
+            raise
+        return _failed(f"{error.name} is not installed\n\nhint: pip install 'calotype[export]'", 1)
     except CalotypeError as error:
         return _failed(str(error), 1)
     except OSError as error:

@@ -141,17 +141,34 @@ def test_help_names_every_synthetic_checkpoint(capsys: pytest.CaptureFixture[str
     assert all(name in text for name in synthetic.NAMES if not name.startswith("tiny-"))
 
 
-def test_help_does_without_torch() -> None:
+def without_the_extra(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process in which only the runtime's own libraries can be imported."""
+    missing = ("torch", "diffusers", "transformers", "onnx", "huggingface_hub", "safetensors", "tqdm", "peft")
     code = (
-        "import sys\nsys.modules['torch'] = sys.modules['diffusers'] = sys.modules['transformers'] = None\n"
-        "from calotype_export.cli import main\nmain(['build', '--help'])"
+        f"import sys\nsys.modules.update(dict.fromkeys({missing}))\n"
+        f"from calotype_export.cli import main\nsys.exit(main({list(arguments)}))"
     )
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
+
+
+def test_help_does_without_torch() -> None:
+    done = without_the_extra("build", "--help")
     assert done.returncode == 0, done.stderr
     assert "--precision" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("build", "folder", "-o", "out", "--lora", "a.safetensors"), ("synthetic", "tiny-sd15", "-o", "out")],
+)
+def test_without_torch_a_command_says_what_to_install(arguments: tuple[str, ...]) -> None:
+    done = without_the_extra(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("calotype-export: ")
+    assert done.stderr.endswith(" is not installed\n\nhint: pip install 'calotype[export]'\n")
 
 
 def test_lines_come_at_the_start_the_end_and_every_ten_seconds() -> None:
