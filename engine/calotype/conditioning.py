@@ -91,7 +91,8 @@ def begin(request: Request, manifest: Manifest, senses: Senses, schedule: Schedu
     if request.image is None:
         noise = _given_or_drawn(request, draws, shape)
         return Start(noise * np.float32(schedule.init_noise_sigma), extras)
-    pixels = images.to_model(request.image, manifest.height, manifest.width)
+    pixels = _picture(request, manifest)
+    _check_count(pixels, count, "image")
     if draws.listed:  # one generator a picture: each draws a posterior of its own
         pixels = _tiled(pixels, count, "image")
     original = _tiled(_encoded(pixels, senses.vae, manifest, draws), count, "image")
@@ -102,14 +103,16 @@ def _inpainting(
     request: Request, manifest: Manifest, senses: Senses, schedule: Schedule, draws: Draws
 ) -> Start:
     count, blends = request.image_count, not manifest.conditioning
-    size = (manifest.height, manifest.width)
     shape = (count, *manifest.latent_shape)
     mask_image = _mask_image(request, senses)
     crop = None
     if request.padding_mask_crop is not None:
-        crop = images.crop_region(mask_image, size[1], size[0], request.padding_mask_crop)
-    pixels = images.to_model(request.image, *size, crop=crop)
-    mask = images.mask_to_model(mask_image, *size, crop=crop)
+        crop = images.crop_region(mask_image, manifest.width, manifest.height, request.padding_mask_crop)
+    pixels = _picture(request, manifest, crop)
+    mask = images.mask_to_model(mask_image, manifest.height, manifest.width, crop=crop)
+    visible = _visible(request, manifest, pixels, mask)
+    for rows, name in ((pixels, "image"), (mask, "mask_image"), (visible, "masked_image_latents")):
+        _check_count(rows, count, name)
     from_noise = request.noise_share == 1.0 or request.latents is not None
 
     original = None
@@ -121,20 +124,54 @@ def _inpainting(
     else:
         latents = _noised(schedule, original, noise)
 
-    masked = request.masked_image_latents
-    if masked is None:  # a 4-channel UNet does not look at it, but diffusers draws for it all the same
-        visible = pixels * (mask < 0.5)
-        masked = (
-            draws.normal((len(visible), *shape[1:]))
-            if blends
-            else _encoded(visible, senses.vae, manifest, draws)
-        )
     small = _tiled(images.mask_to_latents(mask, *shape[2:]), count, "mask_image")
     if blends and original is not None:
+        if request.masked_image_latents is None:  # not looked at, but diffusers draws for it all the same
+            draws.normal((len(visible), *shape[1:]))
         extras = {"keep": 1.0 - small, "original": original, "original_noise": noise}
     else:
+        masked = _encoded(visible, senses.vae, manifest, draws)
         extras = {"mask": small, "masked_latents": _tiled(masked, count, "masked_image_latents")}
     return Start(latents, extras, mask_image if crop else None, crop)
+
+
+def _picture(request: Request, manifest: Manifest, crop: Crop | None = None) -> Array:
+    """The request's picture: pixels (n, 3, height, width) in [-1, 1], or the latents (n, C, H, W) that it came as."""
+    image = request.image
+    if isinstance(image, np.ndarray) and image.ndim == 4:
+        found: tuple[int, ...] = image.shape
+        if found[1:] == manifest.latent_shape or found[-1] not in (1, 3, 4):
+            return _latents(image, "image", manifest)
+    return images.to_model(image, manifest.height, manifest.width, crop=crop)
+
+
+def _latents(value: Any, name: str, manifest: Manifest) -> Array:
+    latents = np.asarray(value, np.float32)
+    if latents.ndim != 4 or latents.shape[1:] != manifest.latent_shape or not np.isfinite(latents).all():
+        channels, height, width = manifest.latent_shape
+        raise RequestError(
+            f"`{name}`: expected latents, finite numbers of shape (n, {channels}, {height}, {width}); "
+            f"found shape {latents.shape}",
+            "pictures have their channels last, (n, h, w, 3)",
+        )
+    return latents
+
+
+def _visible(request: Request, manifest: Manifest, pixels: Array, mask: Array) -> Array:
+    """What the mask leaves of the picture: pixels (n, 3, height, width), or latents (n, C, H, W) that were given."""
+    if request.masked_image_latents is not None:
+        return _latents(request.masked_image_latents, "masked_image_latents", manifest)
+    if pixels.shape[1:] == manifest.latent_shape:
+        raise RequestError(
+            "`image` holds latents, which a mask of pixels cannot be laid over",
+            "give the picture itself, or `masked_image_latents` too",
+        )
+    if len(pixels) > 1 and len(mask) not in (1, len(pixels)):
+        raise RequestError(
+            f"`mask_image`: expected one mask, or one for each of the {len(pixels)} pictures in `image`; "
+            f"found {len(mask)}"
+        )
+    return pixels * (mask < 0.5)
 
 
 def _mask_image(request: Request, senses: Senses) -> Any:
@@ -152,7 +189,7 @@ def _depth(request: Request, senses: Senses, size: tuple[int, ...]) -> Array:
     """Depth (n, 1, H, W) in [-1, 1], from the map that was given or from the estimator."""
     if request.depth_map is not None:
         depth = np.asarray(request.depth_map, np.float32)
-        if depth.ndim not in (2, 3) or not np.isfinite(depth).all():
+        if depth.ndim not in (2, 3) or not depth.size or not np.isfinite(depth).all():
             raise RequestError(f"`depth_map`: expected finite numbers (n, h, w), found shape {depth.shape}")
         depth = depth if depth.ndim == 3 else depth[None]
     elif senses.depth_estimator is None:
@@ -164,7 +201,7 @@ def _depth(request: Request, senses: Senses, size: tuple[int, ...]) -> Array:
 
 def _encoded(pixels: Array, vae: Vae, manifest: Manifest, draws: Draws) -> Array:
     """Latents of pictures: a sample of the VAE's posterior. Arrays that are latents already pass as they are."""
-    if pixels.shape[1] == manifest.latent_channels:
+    if pixels.shape[1:] == manifest.latent_shape:
         return pixels
     moments = vae.encode(pixels)
     return moments.sample(draws.normal(moments.mean.shape))
@@ -186,11 +223,15 @@ def _noised(schedule: Schedule, original: Array, noise: Array) -> Array:
     return kept * original + added * noise
 
 
-def _tiled(rows: Array, count: int, name: str) -> Array:
-    """`rows` repeated as a whole until there are `count`, as diffusers repeats pictures."""
-    if count % len(rows):
+def _check_count(rows: Array, count: int, name: str) -> None:
+    if not len(rows) or count % len(rows):
         raise RequestError(
             f"`{name}`: expected a number of pictures that divides {count}, the pictures of the request; "
             f"found {len(rows)}"
         )
+
+
+def _tiled(rows: Array, count: int, name: str) -> Array:
+    """`rows` repeated as a whole until there are `count`, as diffusers repeats pictures."""
+    _check_count(rows, count, name)
     return np.tile(rows, (count // len(rows), *(1 for _ in rows.shape[1:])))

@@ -35,11 +35,8 @@ def to_model(pictures: Any, height: int, width: int, crop: Crop | None = None) -
     """Pixels (n, 3, height, width) float32 in [-1, 1], as diffusers' `VaeImageProcessor.preprocess`.
 
     Files, PIL images and uint8 arrays are resized with Lanczos, float arrays to the nearest pixel; `crop` is
-    cut out first and then scaled with its edges drawn out. An array (n, C, H, W) whose last axis is no
-    channel axis holds latents and passes as it is. RequestError for what is no picture.
+    cut out first and then scaled with its edges drawn out. RequestError for what is no picture.
     """
-    if isinstance(pictures, np.ndarray) and pictures.ndim == 4 and pictures.shape[-1] not in (1, 3, 4):
-        return pictures.astype(np.float32)
     listed = _listed(pictures)
     if crop is None and all(isinstance(each, np.ndarray) and each.dtype != np.uint8 for each in listed):
         return _floats_to_model(listed, height, width)
@@ -98,16 +95,16 @@ def _listed(pictures: Any) -> list[Source]:
         else [pictures]
     )
     if not listed:
-        raise RequestError("picture: expected at least one, found an empty list")
+        raise RequestError("picture: expected at least one, found none")
     return listed
 
 
 def _floats_to_model(listed: list[Any], height: int, width: int) -> Array:
     for each in listed:
-        if each.ndim != 3 or each.shape[-1] != 3 or each.shape != listed[0].shape:
+        if each.ndim != 3 or each.shape[-1] != 3 or each.shape != listed[0].shape or not each.size:
             raise RequestError(
                 f"picture array: expected shape (h, w, 3), the same for all, found {each.shape}",
-                "give uint8 or a PIL image for grey pictures and for transparency",
+                "channels come last; give uint8 or a PIL image for grey pictures and for transparency",
             )
         check_range(each, -1.0)
     planes = resize_nearest(np.stack(listed).transpose(0, 3, 1, 2), height, width).astype(np.float32)

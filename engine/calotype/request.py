@@ -20,6 +20,9 @@ Callback = Callable[[Any, int, float, dict[str, Array]], Mapping[str, Array] | N
 Progress = Callable[[int, int], None]  # (rows done, rows) before each row of each chunk
 
 OUTPUT_TYPES = ("pil", "np", "latent")
+_ARRAYS = (
+    "masked_image_latents", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds", "timesteps", "sigmas",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,7 @@ class Request:
         return cls(**arguments)
 
     def __post_init__(self) -> None:
+        _check_arrays(self)
         _check_texts(self)
         _check_numbers(self)
         _check_pictures(self)
@@ -111,6 +115,25 @@ class Request:
         if self.strength is not None:
             return self.strength
         return 1.0 if self.image is None or self.has_mask else 0.8
+
+
+def _check_arrays(request: Request) -> None:
+    for name in _ARRAYS:
+        value = getattr(request, name)
+        if value is None:
+            continue
+        try:
+            found = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RequestError(f"`{name}`: expected an array of numbers: {error}") from error
+        if found.dtype.kind in "OSUMmc" or not found.ndim or not found.size:
+            raise RequestError(
+                f"`{name}`: expected an array of numbers, found {type(value).__name__} "
+                f"of shape {found.shape} and type {found.dtype}"
+            )
+        least = {"timesteps": 1, "sigmas": 2}.get(name)  # the last of the sigmas is where the last step ends
+        if least and (found.ndim > 1 or len(found) < least or not (np.isfinite(found) & (found >= 0)).all()):
+            raise RequestError(f"`{name}`: expected {least} or more numbers from 0 on, found {value!r}")
 
 
 def _check_texts(request: Request) -> None:

@@ -28,9 +28,17 @@ class TestToModel:
         assert (pixels.shape, pixels.dtype) == ((1, 3, 16, 16), np.float32)
         assert np.all(pixels[:, :, :8] == -1) and np.all(pixels[:, :, 8:] == 1)
 
-    def test_latents_pass_as_they_are(self) -> None:
-        latents = np.random.default_rng(0).normal(size=(2, 4, 8, 8)).astype(np.float32)
-        assert np.array_equal(images.to_model(latents, 64, 64), latents)
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 3, 8, 8), (1, 4, 8, 8)])
+    def test_channels_that_come_first_are_refused(self, shape: tuple[int, ...], dtype: str) -> None:
+        with pytest.raises(RequestError, match=r"(?s)expected shape \(h, w.*channels come last"):
+            images.to_model(np.zeros(shape, dtype), 8, 8)
+
+    @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (0, 8, 3), (1, 8, 0, 3)])
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_an_empty_array_is_refused(self, shape: tuple[int, ...], dtype: str) -> None:
+        with pytest.raises(RequestError, match="picture"):
+            images.to_model(np.zeros(shape, dtype), 8, 8)
 
     def test_float_arrays_with_negative_numbers_are_scaled_already(self) -> None:
         scaled = np.linspace(-1, 1, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)

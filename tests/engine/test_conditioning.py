@@ -1,0 +1,87 @@
+"""What pictures, masks and latents a request may start from, and what is said of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from calotype import RequestError, noise
+from tests.engine.tiny import latents_of, pipeline_of
+
+Array = NDArray[Any]
+HEIGHT, WIDTH = pipeline_of("plain").manifest.height, pipeline_of("plain").manifest.width
+SHAPE = pipeline_of("plain").manifest.latent_shape
+
+
+def picture() -> Image.Image:
+    values = np.linspace(0, 255, HEIGHT * WIDTH * 3)
+    return Image.fromarray(values.reshape(HEIGHT, WIDTH, 3).astype(np.uint8))
+
+
+def mask() -> Image.Image:
+    drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
+    drawn[: HEIGHT // 2] = 255
+    return Image.fromarray(drawn)
+
+
+def test_an_image_may_be_given_as_latents() -> None:
+    latents = pipeline_of("plain").encode_image(picture(), noise.generator(1))
+    found = latents_of("plain", image=latents, strength=0.5, seed=2)
+
+    assert found.shape == (1, *SHAPE)
+    assert np.abs(found - latents_of("plain", image=2 * latents, strength=0.5, seed=2)).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["plain", "inpainting"])
+def test_an_image_and_its_masked_part_may_both_be_given_as_latents(name: str) -> None:
+    pipeline = pipeline_of(name)
+    size = (pipeline.manifest.width, pipeline.manifest.height)
+    visible = np.asarray(picture().resize(size)).copy()
+    visible[: size[1] // 2] = 0
+    given: dict[str, Any] = {
+        "image": pipeline.encode_image(picture()),
+        "masked_image_latents": pipeline.encode_image(visible),
+        "mask_image": mask(),
+    }
+    found = latents_of(name, strength=0.5, seed=2, **given)
+
+    assert np.isfinite(found).all()
+    assert (
+        np.abs(found - latents_of(name, strength=0.5, seed=2, **given | {"mask_image": picture()})).max() > 0
+    )
+
+
+MASKED: dict[str, Any] = {"image": picture(), "mask_image": mask()}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"image": np.zeros((1, 3, HEIGHT, WIDTH), np.float32)}, "`image`: expected latents"),
+    ({"image": np.zeros((1, 3, HEIGHT, WIDTH), np.uint8)}, "pictures have their channels last, (n, h, w, 3)"),
+    ({"image": np.zeros((1, SHAPE[0], SHAPE[1] + 1, SHAPE[2]))}, "`image`: expected latents"),
+    ({"image": np.full((1, *SHAPE), np.nan)}, "`image`: expected latents, finite numbers of shape (n, 4, "),
+    ({"image": np.zeros((0, *SHAPE))}, "`image`: expected a number of pictures that divides 1"),
+    ({"image": [picture()] * 2}, "`image`: expected a number of pictures that divides 1"),
+    (MASKED | {"image": np.zeros((1, *SHAPE))}, "`image` holds latents, which a mask of pixels cannot"),
+    (MASKED | {"masked_image_latents": np.zeros((1, 3))}, "`masked_image_latents`: expected latents"),
+    (
+        MASKED | {"masked_image_latents": np.full((1, *SHAPE), np.inf)},
+        "`masked_image_latents`: expected latents",
+    ),
+    (MASKED | {"masked_image_latents": np.zeros((2, *SHAPE))}, "`masked_image_latents`: expected a number"),
+    (
+        MASKED | {"image": [picture()] * 3, "mask_image": [mask()] * 2, "num_images_per_prompt": 6},
+        "`mask_image`: expected one mask, or one for each of the 3 pictures in `image`; found 2",
+    ),
+    (MASKED | {"mask_image": [mask()] * 2}, "`mask_image`: expected a number of pictures that divides 1"),
+    (MASKED | {"mask_image": np.zeros((0, 8, 8))}, "mask array: expected shape"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
+def test_what_cannot_be_started_from_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        latents_of("plain", **arguments)
+
+    assert message in str(caught.value)
