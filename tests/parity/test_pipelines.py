@@ -112,6 +112,12 @@ MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "inpainting several": ("inpainting", "inpainting", "euler_a", {"num_images_per_prompt": 2}),
     "inpainting several with a plain UNet": ("inpainting", "plain", "euler_a", {"num_images_per_prompt": 3}),
     "inpainting from given latents": ("inpainting", "plain", "ddim", {"latents": "draw"}),
+    "inpainting from latents": (
+        "inpainting", "inpainting", "ddim", {"image": "draw", "masked_image_latents": "draw"},
+    ),
+    "inpainting from latents with a plain UNet": (
+        "inpainting", "plain", "ddim", {"image": "draw", "masked_image_latents": "draw"},
+    ),
     "depth-to-image, several": ("depth-to-image", "depth", "ddpm", {"num_images_per_prompt": 2}),
     "depth-to-image from a map": ("depth-to-image", "depth", "pndm", {"depth_map": "draw"}),
 }  # fmt: skip
@@ -133,7 +139,7 @@ def drawn(key: str, name: str) -> torch.Tensor:
     step = manifest.program("unet_step")
     assert step is not None
     shapes = {
-        "latents": (1, *manifest.latent_shape),
+        **dict.fromkeys(("latents", "image", "masked_image_latents"), (1, *manifest.latent_shape)),
         "depth_map": (1, 50, 70),
         "prompt_embeds": (1, *step.input("embeddings").shape[1:]),
         "negative_prompt_embeds": (1, *step.input("embeddings").shape[1:]),
