@@ -7,8 +7,9 @@ diffusers' own converters rename the tensors (`diffusers.loaders.single_file_uti
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -69,16 +70,47 @@ def _require(name: str, component: str, tensors: Sequence[str]) -> None:
 
 
 def _read(component: Component, dtype: torch.dtype) -> torch.nn.Module:
-    """Convert one component out of the file, or read it from the config folder as usual."""
+    """Convert one component out of the file, or read it from the config folder as usual.
+
+    CheckpointError where the file lacks tensors of it, or they have shapes that the config does not say.
+    """
     if component.name not in _PARTS:
         return components.load(component.kind, component.folder, dtype, component.weights.variant)
+    where = f"{component.weights.paths[0].name}: {component.name}"
+    try:
+        module = _converted(component, dtype)
+    except NotImplementedError as error:  # torch's, from moving a tensor that has no data
+        raise components.lacking(component.kind, where, _missing(component)) from error
+    except (KeyError, ValueError) as error:
+        raise components.misfit(where, error) from error
+    if missing := [name for name, tensor in module.named_parameters() if tensor.is_meta]:
+        raise components.lacking(component.kind, where, missing)
+    return module.eval().requires_grad_(False)
+
+
+def _missing(component: Component) -> Sequence[str]:
+    """Names of the tensors of a UNet or a VAE that its file has not."""
+    from diffusers.loaders import single_file_utils
+    from safetensors.torch import load_file
+
+    convert: Callable[[Any, Any], Mapping[str, Any]] = (
+        single_file_utils.convert_ldm_unet_checkpoint
+        if component.name == "unet"
+        else single_file_utils.convert_ldm_vae_checkpoint
+    )
+    wanted: Any = components.skeleton(component.config)
+    found = convert(load_file(component.weights.paths[0]), dict(wanted.config))
+    return sorted(set(wanted.state_dict()) - set(found))
+
+
+def _converted(component: Component, dtype: torch.dtype) -> torch.nn.Module:
     file, folder = component.weights.paths[0], str(component.folder.parent)
     model = components.model_class(component.kind.name)
     if component.name == "text_encoder":
         from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
         from safetensors.torch import load_file
 
-        module = create_diffusers_clip_model_from_ldm(
+        return create_diffusers_clip_model_from_ldm(
             model,
             load_file(file),
             subfolder=component.name,
@@ -86,8 +118,6 @@ def _read(component: Component, dtype: torch.dtype) -> torch.nn.Module:
             torch_dtype=dtype,
             local_files_only=True,
         )
-    else:
-        module = model.from_single_file(
-            str(file), config=folder, subfolder=component.name, torch_dtype=dtype, local_files_only=True
-        )
-    return module.eval().requires_grad_(False)
+    return model.from_single_file(
+        str(file), config=folder, subfolder=component.name, torch_dtype=dtype, local_files_only=True
+    )

@@ -151,6 +151,32 @@ def test_a_file_without_a_component_is_refused_by_its_name(
         open_single_file(tmp_path / "partial.safetensors", configs)
 
 
+@pytest.mark.parametrize(
+    ("component", "gone", "named"),
+    [
+        ("unet", "model.diffusion_model.time_embed.0.bias", r"time_embedding\.linear_1\.bias"),
+        ("vae", "first_stage_model.encoder.conv_in.bias", r"encoder\.conv_in\.bias"),
+        (
+            "text_encoder",
+            "cond_stage_model.transformer.text_model.final_layer_norm.bias",
+            r"text_model\.final_layer_norm\.bias",
+        ),
+    ],
+)
+def test_a_tensor_that_is_missing_or_of_another_shape_is_named(
+    folder: Path, configs: Path, tmp_path: Path, component: str, gone: str, named: str
+) -> None:
+    tensors = original(folder)
+    save_file({**tensors, gone: torch.zeros(3, 5)}, tmp_path / "partial.safetensors")
+    single = open_single_file(tmp_path / "partial.safetensors", configs)
+    with pytest.raises(CheckpointError, match=rf"partial\.safetensors: {component}: .* \S+ expected shape"):
+        single.load(component)
+    del tensors[gone]
+    save_file(tensors, tmp_path / "partial.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{component}: the weights lack {named}, which config\.json"):
+        single.load(component, torch.float16)
+
+
 def test_a_cut_off_file_is_refused(file: Path, configs: Path, tmp_path: Path) -> None:
     (tmp_path / "short.safetensors").write_bytes(file.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=r"short\.safetensors is cut off"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from calotype.errors import CheckpointError
 from calotype_export import weight_files
 from calotype_export.checkpoint import open_checkpoint
 from tests.export.spoiling import UNET, change, refused
@@ -123,3 +125,55 @@ def test_hashing_reports_mebibytes(tmp_path: Path) -> None:
     found = weight_files.digests([tmp_path / "a", tmp_path / "b"], lambda *report: seen.append(report))
     assert found[tmp_path / "b"] == hashlib.sha256(b"b").hexdigest()
     assert seen == [("hash weights (MiB)", done, 2) for done in (0, 1, 2)]
+
+
+COMPONENTS = {
+    "unet": (UNET, "time_embedding.linear_1.bias"),
+    "vae": ("vae/diffusion_pytorch_model.safetensors", "encoder.conv_in.bias"),
+    "text_encoder": ("text_encoder/model.safetensors", "text_model.final_layer_norm.bias"),
+    "safety_checker": ("safety_checker/model.safetensors", "special_care_embeds_weights"),
+}
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_missing_tensors_are_named_with_those_that_the_model_has_not(copy: Path, component: str) -> None:
+    file, name = COMPONENTS[component]
+    tensors = load_file(copy / file)
+    tensors["else"] = tensors.pop(name)
+    save_file(tensors, copy / file, {"format": "pt"})
+    message = f"{component}: the weights lack {name}, which config.json asks for; the model has no else"
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(copy).load(component, torch.float16)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_tensor_of_another_shape_is_named(copy: Path, component: str) -> None:
+    file, name = COMPONENTS[component]
+    save_file({**load_file(copy / file), name: torch.zeros(3, 5)}, copy / file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{component}: .* fit config.json: {name} .*\b3, 5\b"):
+        open_checkpoint(copy).load(component)
+
+
+def test_old_spellings_and_counted_positions_are_no_misfit(copy: Path) -> None:
+    file, _ = COMPONENTS["vae"]
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(copy / file)
+    for name in [name for name in tensors if ".attentions." in name]:
+        old = next((name.replace(*pair) for pair in names.items() if pair[0] in name), name)
+        tensors[old] = tensors.pop(name)
+    save_file(tensors, copy / file, {"format": "pt"})
+    file, _ = COMPONENTS["text_encoder"]
+    positions = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file({**load_file(copy / file), **positions}, copy / file, {"format": "pt"})
+    for component in ("vae", "text_encoder"):
+        assert open_checkpoint(copy).load(component)
+
+
+def test_a_depth_estimator_may_lack_what_it_never_uses(depth_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(depth_folder, tmp_path / "copy"))
+    file = folder / "depth_estimator/model.safetensors"
+    tensors = load_file(file)
+    unused = {name for name in tensors if name.startswith("neck.fusion_stage.layers.0.residual_layer1.")}
+    assert unused
+    save_file({name: tensors[name] for name in tensors if name not in unused}, file, {"format": "pt"})
+    assert open_checkpoint(folder).load("depth_estimator")
