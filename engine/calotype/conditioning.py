@@ -64,6 +64,8 @@ def check(request: Request, manifest: Manifest) -> None:
             f"a mask was given, but this bundle can use none; its conditioning is: {wanted}",
             "export an inpainting or a plain checkpoint, or drop the mask",
         )
+    if request.padding_mask_crop is not None:
+        images.check_overlay(request.mask_image, request.image)
     if "mask" in manifest.conditioning and not request.has_mask:
         raise RequestError(
             f"this bundle needs `image` and `mask_image`; its conditioning is: {wanted}",

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calotype.errors import RequestError
-from calotype.masks import Crop, apply_overlay, crop_region, resize_and_fill
+from calotype.masks import Crop, apply_overlay, check_overlay, crop_region, resize_and_fill
 from calotype.pictures import Source, check_range, load_image, open_picture, read_parameters, save_png
 from calotype.resize import resize_bicubic, resize_bilinear, resize_nearest
 
 __all__ = [
-    "apply_overlay", "crop_region", "load_image", "load_images", "mask_to_latents", "mask_to_model",
+    "apply_overlay", "check_overlay", "crop_region", "load_image", "load_images", "mask_to_latents", "mask_to_model",
     "normalise_depth", "read_parameters", "resize_bicubic", "resize_bilinear", "save_png", "to_model",
     "to_pil",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -43,6 +45,22 @@ def _extended(first: int, last: int, wanted: float, limit: int) -> tuple[int, in
     if first < 0:
         first, last = 0, last - first
     return first, min(last, limit)
+
+
+def check_overlay(mask: Any, init_image: Any) -> None:
+    """RequestError unless `mask` and `init_image` are one picture each and of one size, as `apply_overlay` needs."""
+    for name, given in (("image", init_image), ("mask_image", mask)):
+        if isinstance(given, (list, tuple)) or (isinstance(given, np.ndarray) and given.ndim > 3):
+            raise RequestError(
+                f"`padding_mask_crop`: expected one picture as `{name}`, found several", "call once a picture"
+            )
+    found, expected = open_picture(mask).size, open_picture(init_image).size
+    if found != expected:
+        raise RequestError(
+            f"`padding_mask_crop`: expected a mask of the picture's size, {expected[0]}x{expected[1]}, "
+            f"found {found[0]}x{found[1]}",
+            "resize the mask to the picture",
+        )
 
 
 def apply_overlay(

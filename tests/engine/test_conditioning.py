@@ -79,6 +79,36 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"mask_image": Image.new("L", (8, 16), 255)},
+            f"expected a mask of the picture's size, {WIDTH}x{HEIGHT}, found 8x16",
+        ),
+        ({"image": [picture()]}, "expected one picture as `image`, found several"),
+        ({"mask_image": [mask()] * 2}, "expected one picture as `mask_image`, found several"),
+        (
+            {"image": np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)},
+            "expected one picture as `image`, found several",
+        ),
+    ],
+)
+def test_what_cannot_be_laid_back_around_a_crop_is_refused_before_anything_runs(
+    changes: dict[str, Any], message: str
+) -> None:
+    rows: list[int] = []
+    with pytest.raises(RequestError, match=f"`padding_mask_crop`: {message}"):
+        latents_of(
+            "inpainting",
+            **MASKED | changes,
+            padding_mask_crop=4,
+            output_type="pil",
+            progress=lambda row, _: rows.append(row),
+        )
+    assert rows == []
+
+
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
 def test_what_cannot_be_started_from_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
