@@ -24,8 +24,9 @@ class Draws:
     def __init__(self, seed: int | Sequence[int] | None, source: str) -> None:
         chosen = secrets.randbits(32) if seed is None else seed
         self.listed = isinstance(chosen, Sequence)
-        self.seeds: tuple[int, ...] = tuple(chosen) if isinstance(chosen, Sequence) else (int(chosen),)
-        self._generators = [noise.generator(int(each), source) for each in self.seeds]
+        listed = chosen if isinstance(chosen, Sequence) else [chosen]
+        self.seeds = tuple(int(each) for each in listed)  # of numpy's integers too
+        self._generators = [noise.generator(each, source) for each in self.seeds]
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """Standard normal float32 numbers of `shape`; with listed seeds, row i comes from generator i."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from calotype.bundle import Bundle
 from calotype.request import Request
 from calotype.schedule import Schedule
@@ -25,15 +27,22 @@ def describe(
     for name in _PLAIN:
         value = getattr(request, name)
         if value is not None:
-            described[name] = list(value) if isinstance(value, (list, tuple)) else value
-    described["guidance_scale"] = request.guidance
+            described[name] = _plain(value)
+    described["guidance_scale"] = _plain(request.guidance)
     for name in ("image", "mask_image", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(request, name) is not None:
             described[name] = "given"
     if request.image is not None:
-        described["strength"] = request.noise_share
+        described["strength"] = _plain(request.noise_share)
     described["timesteps"] = [float(timestep) for timestep in schedule.timesteps]
     described["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
     described["scheduler"] = request.scheduler or schedule.name
     described["width"], described["height"] = bundle.manifest.width, bundle.manifest.height
     return described | {"bundle": bundle.digest, "backend": backend}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: Python's own numbers, and lists."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -172,7 +172,7 @@ def _check_numbers(request: Request) -> None:
             raise RequestError(f"`{name}`: expected a number from 0 to 1, found {value!r}")
     for name in ("height", "width"):
         value = getattr(request, name)
-        if value is not None and (not isinstance(value, int) or value <= 0 or value % 8):
+        if value is not None and (not isinstance(value, (int, np.integer)) or value <= 0 or value % 8):
             raise RequestError(f"`{name}`: expected a positive multiple of 8, found {value!r}")
     if request.output_type not in OUTPUT_TYPES:
         raise RequestError(

@@ -1,0 +1,34 @@
+"""What is kept of a request: plain values, whatever kinds of numbers it was made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calotype.images import read_parameters, save_png
+from tests.engine.test_conditioning import picture
+from tests.engine.tiny import PROMPT, pipeline_of
+
+NUMPY: dict[str, Any] = {
+    "num_inference_steps": np.int64(2), "guidance_scale": np.float32(5.5), "guidance_rescale": np.float64(0.5),
+    "eta": np.float32(0.5), "clip_skip": np.int32(1), "strength": np.float32(0.5), "height": np.int64(picture().height),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), [np.int64(3), np.uint32(4)]], ids=["one", "listed"])
+def test_numpys_numbers_are_written_into_the_picture_as_plain_ones(tmp_path: Path, seed: Any) -> None:
+    count = np.int64(len(seed)) if isinstance(seed, list) else 1
+    result = pipeline_of("plain")(
+        PROMPT, image=picture(), seed=seed, scheduler="ddim", num_images_per_prompt=count, **NUMPY
+    )
+    save_png(result.images[0], tmp_path / "out.png", result.parameters)
+    found = read_parameters(tmp_path / "out.png")
+
+    assert found == json.loads(json.dumps(result.parameters))
+    assert (found["guidance_scale"], found["strength"], found["clip_skip"]) == (5.5, 0.5, 1)
+    assert found["seed"] == ([3, 4] if isinstance(seed, list) else 3)
+    assert {type(each) for each in result.seeds} == {int}
