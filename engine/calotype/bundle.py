@@ -34,8 +34,12 @@ class Bundle:
                 f"{root} is no bundle: it has no {MANIFEST}",
                 "make one with `calotype-export build CHECKPOINT -o BUNDLE`",
             )
-        text = (root / MANIFEST).read_text("utf-8")
-        manifest = Manifest.from_json(text, f"{root.name}/{MANIFEST}")
+        where = f"{root.name}/{MANIFEST}"
+        try:
+            text = (root / MANIFEST).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{where} cannot be read: {error}", "export the bundle again") from error
+        manifest = Manifest.from_json(text, where)
         for spec in {file.path: file for file in _all_files(manifest)}.values():
             _check(root, spec)
         return cls(root, manifest)
@@ -62,7 +66,7 @@ class Bundle:
         """The JSON file `name` of the bundle; BundleError where it cannot be read."""
         try:
             return json.loads((self.root / name).read_text("utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or no JSON
             raise BundleError(
                 f"{self.root.name}/{name} cannot be read: {error}", "export the bundle again"
             ) from error

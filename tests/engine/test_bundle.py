@@ -157,3 +157,16 @@ def test_a_field_of_another_type_is_named(folder: Path, change: dict[str, Any], 
 def test_json_of_the_bundle_that_cannot_be_read_is_named(folder: Path) -> None:
     with pytest.raises(BundleError, match=r"scheduler\.json cannot be read"):
         Bundle.open(folder).json("scheduler.json")
+
+
+def test_a_manifest_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"\x80\xff\x00")
+
+    assert "manifest.json cannot be read: 'utf-8' codec" in refused(folder)
+
+
+def test_a_file_that_is_no_text_is_refused_when_it_is_read(folder: Path) -> None:
+    (folder / "scheduler.json").write_bytes(b"\x80\xff\x00")
+
+    with pytest.raises(BundleError, match=r"scheduler\.json cannot be read: 'utf-8' codec"):
+        Bundle.open(folder).json("scheduler.json")
