@@ -8,6 +8,7 @@ from calotype.errors import (
     BundleError,
     CalotypeError,
     CancelledError,
+    OutputError,
     RequestError,
 )
 from calotype.pipeline import Pipeline
@@ -26,6 +27,7 @@ __all__ = [
     "CancelledError",
     "Conditions",
     "Embeddings",
+    "OutputError",
     "Pipeline",
     "Request",
     "RequestError",

@@ -4,6 +4,7 @@ CalotypeError
 ├── BundleError      a bundle, or a file of it, is not what its manifest says
 ├── BackendError     a backend or its library is missing, or a program failed in it
 ├── RequestError     a request asks for something that is impossible or contradictory
+├── OutputError      what was asked for could not be written
 ├── CancelledError   a request was stopped between two steps, as its caller wished
 └── CheckpointError  a checkpoint cannot be exported
     └── ParityError  a program misses its gate against eager diffusers
@@ -29,6 +30,10 @@ class BackendError(CalotypeError):
 
 class RequestError(CalotypeError, ValueError):
     """A request asks for something that is impossible or contradictory."""
+
+
+class OutputError(CalotypeError):
+    """What was asked for could not be written: the disk is full, or the folder is not to be written to."""
 
 
 class CancelledError(CalotypeError):

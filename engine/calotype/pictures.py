@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import secrets
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
 
 from calotype.errors import RequestError
+from calotype.files import placed
 
 Source = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -61,7 +61,8 @@ def save_png(image: Image.Image, path: str | Path, parameters: Mapping[str, Any]
     """Write `image` with how it was made, beside `path` and then renamed into place.
 
     Chunk `calotype` holds `parameters` as JSON, `parameters` the line that other tools read, `Software` the
-    program's name, and the XMP IPTC's mark of AI-generated media. RequestError when it cannot be written.
+    program's name, and the XMP IPTC's mark of AI-generated media. OutputError when it cannot be written,
+    RequestError for another ending than .png.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
@@ -75,17 +76,8 @@ def save_png(image: Image.Image, path: str | Path, parameters: Mapping[str, Any]
     edited = "mask_image" in parameters or "mask_prompt" in parameters
     kind = "compositeWithTrainedAlgorithmicMedia" if edited else "trainedAlgorithmicMedia"
     chunks.add_itxt("XML:com.adobe.xmp", _XMP.format(_IPTC + kind))
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("xb") as file:
-            image.save(file, format="PNG", pnginfo=chunks)
-        partial.replace(target)
-    except OSError as error:
-        raise RequestError(
-            f"{target}: the picture could not be written: {error.strerror or error}"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with placed(target, "the picture") as partial, partial.open("xb") as file:
+        image.save(file, format="PNG", pnginfo=chunks)
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calotype import images, pictures
-from calotype.errors import RequestError
+from calotype.errors import OutputError, RequestError
 
 Array = NDArray[Any]
 
@@ -210,12 +210,12 @@ class TestPng:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Image.Image, "save", full)
-        with pytest.raises(RequestError, match=r"out\.png: the picture could not be written: No space left"):
+        with pytest.raises(OutputError, match=r"out\.png: the picture could not be written: No space left"):
             images.save_png(picture(), tmp_path / "out.png", {})
         assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
     def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(RequestError, match="the picture could not be written: No such file or directory"):
+        with pytest.raises(OutputError, match="the picture could not be written: No such file or directory"):
             images.save_png(picture(), tmp_path / "absent" / "out.png", {})
 
     def test_only_png_is_written(self, tmp_path: Path) -> None:
