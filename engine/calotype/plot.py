@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from calotype.errors import BackendError
+from calotype.errors import BackendError, RequestError
+from calotype.files import placed
 from calotype.schedule import Schedule
+
+FORMATS = ("png", "svg", "pdf")
 
 
 def table(schedule: Schedule) -> str:
@@ -24,7 +27,16 @@ def table(schedule: Schedule) -> str:
 
 
 def plot_schedule(schedule: Schedule, path: Path) -> None:
-    """Draw the noise level of each row into the picture `path`. BackendError without matplotlib."""
+    """Draw the noise level of each row into the picture `path`.
+
+    RequestError for an ending that is none of `FORMATS`, BackendError without matplotlib, OutputError where the
+    picture cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise RequestError(
+            f"{path}: a plot is written as {', '.join(FORMATS)}, found the ending {path.suffix!r}", "use .png"
+        )
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -36,4 +48,5 @@ def plot_schedule(schedule: Schedule, path: Path) -> None:
     axes.set_xlabel("UNet evaluation")
     axes.set_ylabel("noise level sigma")
     axes.set_title(f"{schedule.name}, {len(schedule)} evaluations")
-    figure.savefig(path, dpi=150)
+    with placed(path, "the plot") as partial:
+        figure.savefig(partial, format=kind, dpi=150)
