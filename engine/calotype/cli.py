@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from calotype import __version__, listing
-from calotype.errors import CalotypeError, RequestError
+from calotype import __version__, backends, listing
+from calotype.backends import BackendOptions
+from calotype.errors import BackendError, CalotypeError, RequestError
 from calotype.images import load_image, save_png
 from calotype.pipeline import Pipeline
 from calotype.request import Request
+from calotype.result import Result
 
 Command = Callable[[argparse.Namespace], listing.Listing]
 
@@ -131,6 +133,7 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         raise RequestError(f"--output: expected a .png file, found {options.output.name}")
     if not options.output.absolute().parent.is_dir():
         raise RequestError(f"--output: the folder {options.output.parent} does not exist", "make it first")
+    _check_backend(options)
     depth = None if options.depth is None else np.asarray(load_image(options.depth).convert("L"), np.float32)
     request = Request(
         prompt=options.prompt, negative_prompt=options.negative_prompt, image=options.image,
@@ -148,8 +151,7 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
     paths = _numbered(options.output, len(result.images))
     for path, picture in zip(paths, result.images, strict=True):
         save_png(picture, path, result.parameters)
-    for text in filter(None, result.truncated):
-        print(f"calotype: warning: the prompt was cut; this fell off: {text}", file=sys.stderr)  # noqa: T201
+    _warn(result, paths)
     data: dict[str, Any] = {
         "images": [str(path) for path in paths],
         "seeds": list(result.seeds),
@@ -160,6 +162,24 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         "nsfw_content_detected": result.nsfw_content_detected,
     }
     return data, "\n".join(data["images"])
+
+
+def _check_backend(options: argparse.Namespace) -> None:
+    """RequestError where --backend, --device or --threads is misspelt: that is bad usage, a missing library is not."""
+    try:
+        backends.check_name(options.backend)
+        BackendOptions(options.device, options.threads)
+    except BackendError as error:
+        raise RequestError(error.message, error.hint) from error
+
+
+def _warn(result: Result, paths: Sequence[Path]) -> None:
+    warnings = [f"the prompt was cut; this fell off: {text}" for text in result.truncated if text]
+    for path, flagged in zip(paths, result.nsfw_content_detected or (False,) * len(paths), strict=True):
+        if flagged:
+            warnings.append(f"{path}: the safety checker took offence and blackened the picture")
+    for warning in warnings:
+        print(f"calotype: warning: {warning}", file=sys.stderr)  # noqa: T201
 
 
 def _numbered(output: Path, count: int) -> list[Path]:

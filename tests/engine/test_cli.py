@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,9 +148,16 @@ def test_schedule_plots_the_noise_levels(capsys: Captured, tmp_path: Path) -> No
         (["generate", "BUNDLE", "x", "-o", "x.png", "--image", "gone.png"], 2, "gone.png"),
         (
             ["generate", "BUNDLE", "x", "-o", "x.png", "--backend", "onnxruntim"],
-            1,
+            2,
             "did you mean onnxruntime?",
         ),
+        (["generate", "BUNDLE", "x", "-o", "x.png", "--device", "gpu"], 2, "device: expected cpu, cuda"),
+        (
+            ["generate", "BUNDLE", "x", "-o", "x.png", "--threads", "0"],
+            2,
+            "threads: expected at least 1, found 0",
+        ),
+        (["schedule", "BUNDLE", "--plot", "noise.foo"], 2, "a plot is written as png, svg, pdf"),
         (
             ["generate", "BUNDLE", "x", "-o", "x.png", "--strength", "2"],
             2,
@@ -164,6 +172,40 @@ def test_what_is_wrong_is_said_on_stderr(
 
     assert (found, out) == (status, "")
     assert message in err
+
+
+def test_a_backend_whose_library_is_missing_is_no_bad_usage(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.backends.installed", lambda: ())
+
+    status, _, err = run(capsys, *generate("plain", tmp_path / "out.png", "--backend", "openvino"))
+
+    assert (status, "backend openvino: its library is not installed" in err) == (1, True)
+
+
+def test_a_picture_that_cannot_be_written_is_a_failure_and_no_bad_usage(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    status, out, err = run(capsys, *generate("plain", tmp_path / "out.png"))
+
+    assert (status, out) == (1, "")
+    assert "out.png: the picture could not be written: No space left on device" in err
+
+
+def test_a_picture_that_the_safety_checker_blackens_is_said_on_stderr(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.vision.flagged", lambda *_: [True])
+
+    status, _, err = run(capsys, *generate("plain", tmp_path / "out.png"))
+
+    assert status == 0
+    assert f"warning: {tmp_path / 'out.png'}: the safety checker took offence" in err
 
 
 def test_an_unknown_option_is_bad_usage(capsys: Captured) -> None:

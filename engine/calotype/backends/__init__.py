@@ -122,6 +122,16 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in names() if importlib.util.find_spec(name) is not None)
 
 
+def check_name(name: str) -> None:
+    """BackendError unless `name` is `auto` or one of `names()`, whether its library is installed or not."""
+    if name not in (*names(), "auto"):
+        nearest = difflib.get_close_matches(name, (*names(), "auto"), 1, 0.4)
+        raise BackendError(
+            f"unknown backend {name!r}; expected auto or one of {', '.join(names())}",
+            f"did you mean {nearest[0]}?" if nearest else "auto takes what is installed",
+        )
+
+
 def choose(name: str, precision: str, device: str = "cpu") -> str:
     """The backend that `name` means: itself, or for `auto` the first one of `ORDER` that is installed.
 
@@ -160,12 +170,7 @@ def load(name: str, root: Path, spec: ProgramSpec, options: BackendOptions) -> P
 
 
 def _installed(name: str) -> str:
-    if name not in names():
-        nearest = difflib.get_close_matches(name, (*names(), "auto"), 1, 0.4)
-        raise BackendError(
-            f"unknown backend {name!r}; expected auto or one of {', '.join(names())}",
-            f"did you mean {nearest[0]}?" if nearest else "auto takes what is installed",
-        )
+    check_name(name)
     if name not in installed():
         raise BackendError(f"backend {name}: its library is not installed", f'pip install "{_extra(name)}"')
     return name
