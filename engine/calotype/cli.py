@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("calotype: interrupted", file=sys.stderr)  # noqa: T201
         return 130
-    print(json.dumps(data, indent=1) if options.json else text)  # noqa: T201
+    return _print(json.dumps(data, indent=1) if options.json else text)
+
+
+def _print(text: str) -> int:
+    """The exit status after printing: 0 too where the reader has seen enough and closed the pipe, as `head` does."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the flush at exit goes
+        if isinstance(error, BrokenPipeError):
+            return 0
+        print(f"calotype: standard output could not be written: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

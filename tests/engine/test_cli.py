@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +209,21 @@ def test_a_picture_that_the_safety_checker_blackens_is_said_on_stderr(
 
     assert status == 0
     assert f"warning: {tmp_path / 'out.png'}: the safety checker took offence" in err
+
+
+@pytest.mark.parametrize("sink", ["pipe", "/dev/full"])
+def test_output_that_nobody_reads_gives_no_traceback(sink: str) -> None:
+    if sink == "pipe":
+        reader, output = os.pipe()
+        os.close(reader)
+    else:
+        output = os.open(sink, os.O_WRONLY)
+    command = [sys.executable, "-m", "calotype", "inspect", str(bundle("plain"))]
+    found = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(output)
+
+    said = "calotype: standard output could not be written: No space left on device\n"
+    assert (found.returncode, found.stderr) == ((0, "") if sink == "pipe" else (1, said))
 
 
 def test_an_unknown_option_is_bad_usage(capsys: Captured) -> None:
