@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from calotype import __version__, backends, listing
 from calotype.backends import BackendOptions
 from calotype.errors import BackendError, CalotypeError, RequestError
-from calotype.images import load_image, save_png
+from calotype.images import load_depth, save_png
 from calotype.pipeline import Pipeline
 from calotype.request import Request
 from calotype.result import Result
@@ -147,7 +145,7 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
     if not options.output.absolute().parent.is_dir():
         raise RequestError(f"--output: the folder {options.output.parent} does not exist", "make it first")
     _check_backend(options)
-    depth = None if options.depth is None else np.asarray(load_image(options.depth).convert("L"), np.float32)
+    depth = None if options.depth is None else load_depth(options.depth)
     request = Request(
         prompt=options.prompt, negative_prompt=options.negative_prompt, image=options.image,
         mask_image=options.mask, mask_prompt=options.mask_prompt, padding_mask_crop=options.padding_mask_crop,

@@ -18,9 +18,9 @@ from calotype.pictures import Source, check_range, load_image, open_picture, rea
 from calotype.resize import resize_bicubic, resize_bilinear, resize_nearest
 
 __all__ = [
-    "apply_overlay", "check_overlay", "crop_region", "load_image", "load_images", "mask_to_latents", "mask_to_model",
-    "normalise_depth", "read_parameters", "resize_bicubic", "resize_bilinear", "save_png", "to_model",
-    "to_pil",
+    "apply_overlay", "check_overlay", "crop_region", "load_depth", "load_image", "load_images", "mask_to_latents",
+    "mask_to_model", "normalise_depth", "read_parameters", "resize_bicubic", "resize_bilinear", "save_png",
+    "to_model", "to_pil",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -29,6 +29,14 @@ Array = NDArray[Any]
 def load_images(pictures: Any) -> list[Image.Image]:
     """The picture or pictures as RGB; see `load_image`. RequestError when there is none."""
     return [load_image(picture) for picture in _listed(pictures)]
+
+
+def load_depth(source: Any) -> Array:
+    """Depth (h, w) float32 from a grey picture, in the picture's own unit: 16 bits and floats are kept whole."""
+    image = open_picture(source)
+    if image.mode != "F" and not image.mode.startswith("I"):
+        image = image.convert("L")
+    return np.asarray(image, np.float32)
 
 
 def to_model(pictures: Any, height: int, width: int, crop: Crop | None = None) -> Array:

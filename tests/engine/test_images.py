@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,22 @@ class TestDepth:
         made = images.normalise_depth(depth)
         assert (made.shape, made.dtype) == ((2, 1, 4, 4), np.float32)
         assert made.min(axis=(1, 2, 3)).tolist() == [-1, -1] and made.max(axis=(1, 2, 3)).tolist() == [1, 1]
+
+    def test_sixteen_bits_and_floats_are_read_whole(self, tmp_path: Path) -> None:
+        values = np.arange(0, 60000, 1000).reshape(6, 10)
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / "depth.png")
+        sources = (
+            tmp_path / "depth.png",
+            *(Image.fromarray(values.astype(kind)) for kind in (np.int32, np.float32)),
+        )
+        for source in sources:
+            depth = images.load_depth(source)
+            assert depth.dtype == np.float32
+            assert np.array_equal(depth, values)
+
+    def test_a_coloured_picture_is_read_as_grey(self) -> None:
+        assert images.load_depth(picture()).shape == (24, 40)
+        assert np.array_equal(images.load_depth(picture()), np.asarray(picture().convert("L")))
 
     def test_the_same_depth_everywhere_is_refused(self) -> None:
         depth = np.stack([np.linspace(0, 1, 16).reshape(4, 4), np.full((4, 4), 2.5)])
