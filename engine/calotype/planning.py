@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from calotype import schedulers
@@ -23,17 +24,21 @@ def plan(request: Request, config: Mapping[str, Any], slots: int) -> Schedule:
         steps = len(request.timesteps)
     elif request.sigmas is not None:
         steps = len(request.sigmas) - 1  # the last one is where the last step ends
-    kept = min(int(steps * request.noise_share), steps)
-    if kept < 1:
-        raise RequestError(
-            f"`strength` {request.noise_share} of {steps} steps leaves no step to draw",
-            "raise `strength` or the number of steps",
-        )
     options = ScheduleOptions(
         num_inference_steps=steps,
-        start=steps - kept,
         eta=request.eta,
         timesteps=None if request.timesteps is None else tuple(request.timesteps),
         sigmas=None if request.sigmas is None else tuple(request.sigmas),
     )
-    return schedulers.schedule(config, options, slots)
+    counted = steps
+    if (
+        request.timesteps is not None and request.noise_share < 1.0
+    ):  # where diffusers counts Heun's two rows a step
+        counted = len(schedulers.schedule(config, options, slots))
+    kept = min(int(counted * request.noise_share), counted)
+    if kept < 1 or counted - kept >= steps:
+        raise RequestError(
+            f"`strength` {request.noise_share} of {steps} steps leaves no step to draw",
+            "raise `strength` or the number of steps",
+        )
+    return schedulers.schedule(config, replace(options, start=counted - kept), slots)
