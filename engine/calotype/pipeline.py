@@ -129,8 +129,13 @@ class Pipeline:
         scheduler: str | None = None,
         strength: float = 1.0,
         eta: float = 0.0,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
     ) -> Schedule:
-        """The table that a call with these arguments goes through; `strength` below 1 starts it late."""
+        """The table that a call with these arguments goes through; `strength` below 1 starts it late.
+
+        `timesteps` or `sigmas` take the place of `num_inference_steps`. RequestError as from a call.
+        """
         request = Request(
             prompt="",
             num_inference_steps=num_inference_steps,
@@ -138,6 +143,8 @@ class Pipeline:
             eta=eta,
             image="",
             strength=strength,
+            timesteps=timesteps,
+            sigmas=sigmas,
         )
         return self._schedule(request)
 

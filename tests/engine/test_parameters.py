@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from calotype.images import read_parameters, save_png
-from tests.engine.test_conditioning import picture
-from tests.engine.tiny import PROMPT, pipeline_of
+from tests.engine.tiny import PROMPT, picture, pipeline_of
 
 NUMPY: dict[str, Any] = {
     "num_inference_steps": np.int64(2), "guidance_scale": np.float32(5.5), "guidance_rescale": np.float64(0.5),

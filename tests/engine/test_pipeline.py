@@ -10,25 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from calotype import BackendError, Conditions, Pipeline, Request, RequestError, noise
+from calotype import BackendError, Pipeline, Request, RequestError
 from tests.bundles import bundle
-from tests.engine.tiny import PROMPT, latents_of, pipeline_of
+from tests.engine.tiny import PROMPT, latents_of, picture, pipeline_of
 
 Array = NDArray[Any]
-
-
-def picture(name: str = "plain") -> Image.Image:
-    manifest = pipeline_of(name).manifest
-    values = np.linspace(0, 255, manifest.height * manifest.width * 3)
-    return Image.fromarray(values.reshape(manifest.height, manifest.width, 3).astype(np.uint8))
-
-
-def mask(name: str = "plain") -> Image.Image:
-    drawn = np.zeros(picture(name).size[::-1], np.uint8)
-    drawn[: len(drawn) // 2] = 255
-    return Image.fromarray(drawn)
 
 
 def test_a_call_gives_pictures_seeds_timings_and_what_fell_off() -> None:
@@ -67,43 +54,6 @@ def test_a_listed_seeds_picture_does_not_depend_on_its_neighbours() -> None:
     alone = latents_of("plain", scheduler="euler_a", seed=[3])
 
     np.testing.assert_array_equal(together[2], alone[0])
-
-
-@pytest.mark.parametrize("scheduler", ["dpmpp_2m", "euler_a", "heun"])
-def test_a_loop_written_by_hand_draws_the_pipelines_picture_bit_for_bit(scheduler: str) -> None:
-    pipeline = pipeline_of("plain")
-    schedule = pipeline.schedule(4, scheduler=scheduler)
-    generator = noise.generator(42)
-    shape = (1, *pipeline.manifest.latent_shape)
-    conditions = Conditions(pipeline.encode_prompt(PROMPT, "blurry"), guidance_scale=8)
-
-    state = pipeline.initial_state(generator.normal(shape) * np.float32(schedule.init_noise_sigma))
-    draws = {row: generator.normal(shape) for row in range(len(schedule)) if schedule.draws[row]}
-    for row in range(len(schedule)):
-        state = pipeline.step(schedule, row, state, conditions, draws.get(row))
-    by_hand = pipeline.decode_latents(state[:, 0])
-
-    called = pipeline(
-        PROMPT, negative_prompt="blurry", num_inference_steps=4, guidance_scale=8, seed=42, scheduler=scheduler,
-        output_type="latent",
-    )  # fmt: skip
-    np.testing.assert_array_equal(state[:, 0], called.images)
-    np.testing.assert_array_equal(by_hand, pipeline.decode_latents(called.images))
-
-
-def test_an_image_to_image_loop_by_hand_draws_the_pipelines_picture_bit_for_bit() -> None:
-    pipeline = pipeline_of("plain")
-    schedule = pipeline.schedule(5, strength=0.6)
-    generator = noise.generator(3)
-    original = pipeline.encode_image(picture(), generator)
-    kept, added = (np.float32(weight) for weight in schedule.add_noise)
-    state = pipeline.initial_state(kept * original + added * generator.normal(original.shape))
-    conditions = Conditions(pipeline.encode_prompt(PROMPT))
-    for row in range(len(schedule)):
-        state = pipeline.step(schedule, row, state, conditions)
-
-    called = latents_of("plain", image=picture(), strength=0.6, num_inference_steps=5, seed=3)
-    np.testing.assert_array_equal(state[:, 0], called)
 
 
 def test_an_estimated_depth_given_back_draws_the_same_picture() -> None:
