@@ -44,8 +44,9 @@ def bundle(path: Path) -> Listing:
 
 def tokens(path: Path, prompt: str) -> Listing:
     """How the bundle at `path` cuts `prompt` into tokens."""
-    root = Bundle.open(path).root
-    tokenizer = Tokenizer.load(root / "tokenizer.json", root / "tokenizer_config.json")
+    opened = Bundle.open(path)
+    root, length = opened.root, opened.manifest.max_length
+    tokenizer = Tokenizer.load(root / "tokenizer.json", root / "tokenizer_config.json", length)
     found, pieces = tokenizer.encode(prompt), tokenizer.pieces(prompt)
     data = {
         "ids": found.ids.tolist(),

@@ -42,7 +42,7 @@ def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: B
         programs.append(TimedProgram(backends.load(name, bundle.root, spec, options)))
         return programs[-1]
 
-    text = TextEncoder(_tokenizer(bundle, "tokenizer"), program("text_encoder"))
+    text = TextEncoder(_tokenizer(bundle, "tokenizer", "text_encoder"), program("text_encoder"))
     sizes = _chosen(batches, bundle.manifest.batches)
     denoiser = Denoiser(bundle.manifest, {size: program("unet_step", size) for size in sizes})
     vae = Vae(program("vae_encoder"), program("vae_decoder"))
@@ -65,8 +65,10 @@ def _chosen(batches: Sequence[int] | None, present: tuple[int, ...]) -> tuple[in
     return tuple(sorted(batches))
 
 
-def _tokenizer(bundle: Bundle, name: str) -> Tokenizer:
-    return Tokenizer.load(bundle.root / f"{name}.json", bundle.root / f"{name}_config.json")
+def _tokenizer(bundle: Bundle, name: str, program: str) -> Tokenizer:
+    """The tokenizer `name`, whose length must be that of the token ids which `program` takes."""
+    length = bundle.program(program).input("input_ids").shape[1]
+    return Tokenizer.load(bundle.root / f"{name}.json", bundle.root / f"{name}_config.json", length)
 
 
 def _processor(bundle: Bundle, name: str) -> ImageProcessor:
@@ -82,7 +84,7 @@ def _segmenter(bundle: Bundle, program: Loader) -> Segmenter | None:
     name = "segmenter"
     if not bundle.has(name):
         return None
-    return Segmenter(_processor(bundle, name), _tokenizer(bundle, "segmenter_tokenizer"), program(name))
+    return Segmenter(_processor(bundle, name), _tokenizer(bundle, "segmenter_tokenizer", name), program(name))
 
 
 def _safety_checker(bundle: Bundle, program: Loader) -> SafetyChecker | None:

@@ -42,9 +42,18 @@ class Tokenizer:
     max_length: int
 
     @classmethod
-    def load(cls, tokenizer_json: Path, config_json: Path) -> Tokenizer:
-        """Read a bundle's tokenizer; BundleError when a file is missing, damaged or contradicts the other."""
+    def load(cls, tokenizer_json: Path, config_json: Path, length: int | None = None) -> Tokenizer:
+        """Read a bundle's tokenizer; BundleError when a file is missing, damaged or contradicts the other.
+
+        `length` is the number of tokens that the program behind it takes, and what the files must say too.
+        """
         config = _config(config_json)
+        if length is not None and config["model_max_length"] != length:
+            raise BundleError(
+                f"{config_json}: model_max_length: expected {length}, the tokens that the bundle's program takes, "
+                f"found {config['model_max_length']}",
+                "export the bundle again",
+            )
         try:
             backend = tokenizers.Tokenizer.from_str(tokenizer_json.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises nothing more specific
@@ -102,7 +111,11 @@ def _config(path: Path) -> dict[str, int]:
             f"{path}: the tokenizer's settings could not be read: {error}", "export again"
         ) from error
     numbers = {name: config.get(name) if isinstance(config, dict) else None for name in _NUMBERS}
-    wrong = {name: value for name, value in numbers.items() if not isinstance(value, int)}
+    wrong = {
+        name: value
+        for name, value in numbers.items()
+        if not isinstance(value, int) or isinstance(value, bool)
+    }
     if wrong:
         raise BundleError(
             f"{path}: expected whole numbers {', '.join(_NUMBERS)}; found {wrong}", "export again"

@@ -103,3 +103,11 @@ def test_settings_without_the_numbers_are_named(tmp_path: Path, content: str) ->
         BundleError, match=r"expected whole numbers bos_token_id, .*; found \{.*'eos_token_id'"
     ):
         Tokenizer.load(*paths)
+
+
+@pytest.mark.parametrize("length", [8, int(1e30)])
+def test_another_length_than_the_programs_is_refused(tmp_path: Path, length: int) -> None:
+    paths = write(tmp_path, max_length=length)
+    with pytest.raises(BundleError, match=rf"model_max_length: expected 77, the tokens .*, found {length}"):
+        Tokenizer.load(*paths, 77)
+    assert Tokenizer.load(*write(tmp_path, max_length=77), 77).max_length == 77
