@@ -1,12 +1,14 @@
 """LoRA and textual-inversion files: a safetensors file in, its tensors under the names of the models out.
 
-LoRA: Hu et al. 2021, eq. 3: W + weight * alpha / rank * up @ down. Names of kohya's scripts, of PEFT and of older
+LoRA: Hu et al. 2021, eq. 3: W + weight * alpha / rank * up @ down; Kalajdzievski 2023 divides by the rank's square
+root instead. Names of kohya's scripts, of PEFT and of older
 diffusers are understood. Textual inversion: Gal et al. 2022; files of diffusers and of the AUTOMATIC1111 web UI.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ _ROLES = (
     (re.compile(r"\.alpha$"), "alpha"),
 )
 _OLD_ATTENTION = re.compile(r"(\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.")
+_METADATA_HINT = "save the LoRA again, or take lora_adapter_metadata out of the file"
 _TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -95,8 +98,9 @@ def read_lora(file: LoraFile, shapes: Mapping[str, Shapes]) -> dict[str, dict[st
         raise CheckpointError(f"{file.path.name}: {_listed(unknown)} belong to no weight of this checkpoint",
                               "is it a LoRA, and made for this family of models?")  # fmt: skip
     deltas: dict[str, dict[str, Delta]] = {}
+    settings = {component: _settings(file.path.name, metadata, component) for component in shapes}
     for (component, name), part in parts.items():
-        scale = file.weight * _alpha(part, component, _adapter_config(metadata)) / part["down"].shape[0]
+        scale = file.weight * _scale(part, name, settings[component])
         delta = Delta(part["down"], part["up"], scale)
         _check_fit(file.path.name, name, delta, shapes[component][name])
         deltas.setdefault(component, {})[name] = delta
@@ -133,17 +137,55 @@ def _modern_attention(match: re.Match[str]) -> str:
     return f".{name}.0.lora." if name == "to_out" else f".{name}.lora."
 
 
-def _adapter_config(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """What diffusers stores beside a PEFT LoRA: `unet.lora_alpha`, `unet.r`, ..."""
-    return json.loads(metadata.get("lora_adapter_metadata", "{}"))
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What PEFT's LoraConfig says of scales; None and empty where the file says nothing."""
+
+    alpha: float | None
+    patterns: Mapping[str, float]  # regular expression for the end of a layer's name -> its alpha
+    root: bool  # divide by the rank's square root
 
 
-def _alpha(part: Mapping[str, Tensor], component: str, config: Mapping[str, Any]) -> float:
+def _settings(file: str, metadata: Mapping[str, str], component: str) -> _Settings:
+    """What diffusers stores beside a PEFT LoRA: `unet.lora_alpha`, `unet.alpha_pattern`, `unet.use_rslora`, ...
+
+    Ranks are not read from it, since the tensors have them. CheckpointError for what is no JSON or no setting.
+    """
+    where = f"{file}: lora_adapter_metadata"
+    try:
+        content = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{where} is no JSON: {error}", _METADATA_HINT) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{where} holds a {type(content).__name__}, expected an object", _METADATA_HINT)
+    alpha = content.get(f"{component}.lora_alpha")
+    patterns = content.get(f"{component}.alpha_pattern") or {}
+    root = content.get(f"{component}.use_rslora") or False
+    for name, value, fits in (
+        ("lora_alpha", alpha, alpha is None or _is_number(alpha)),
+        ("alpha_pattern", patterns, isinstance(patterns, dict) and all(map(_is_number, patterns.values()))),
+        ("use_rslora", root, isinstance(root, bool)),
+    ):
+        if not fits:
+            raise CheckpointError(f"{where}: {component}.{name} cannot be {value!r}", _METADATA_HINT)
+    return _Settings(alpha, patterns, root)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _scale(part: Mapping[str, Tensor], name: str, settings: _Settings) -> float:
+    """What `up @ down` of the layer `name` is multiplied with: by its own `alpha`, else as PEFT does it."""
     rank = part["down"].shape[0]
     if "alpha" in part:
-        return float(part["alpha"])
-    ratio = config.get(f"{component}.lora_alpha", rank) / config.get(f"{component}.r", rank)
-    return rank * ratio
+        return float(part["alpha"]) / rank
+    alpha = rank if settings.alpha is None else settings.alpha
+    for pattern, value in settings.patterns.items():
+        if any(re.match(rf"(.*\.)?({pattern})$", spelling) for spelling in (name, f"text_model.{name}")):
+            alpha = value
+            break
+    return alpha / (math.sqrt(rank) if settings.root else rank)
 
 
 def _check_fit(file: str, name: str, delta: Delta, shape: tuple[int, ...]) -> None:
