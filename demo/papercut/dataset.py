@@ -1,7 +1,7 @@
 """Examples: latents with captions, and what inpainting and depth checkpoints see besides; encoded once, kept."""
 
 # diffusers, transformers and torch annotate less than they take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 from __future__ import annotations
 
 import sys
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import CLIPTokenizer
@@ -26,7 +27,7 @@ from papercut.scenes import sample_scene
 from papercut.text import tokenise
 
 Condition = Callable[[Render, AutoencoderKL, np.random.Generator], torch.Tensor]
-_CAPTIONS_PER_PICTURE: Final = 4
+_CAPTIONS_PER_PICTURE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,15 @@ class Examples:
     extras: torch.Tensor
     tokens: torch.Tensor
 
+    def without_extras(self) -> Examples:
+        """The same pictures for text-to-image: no extra channel."""
+        return Examples(self.latents, self.extras[:, :0], self.tokens)
 
-def no_condition(drawn: Render, autoencoder: AutoencoderKL, generator: np.random.Generator) -> torch.Tensor:
-    """Text-to-image: no extra channel, (0, H/8, W/8)."""
-    del autoencoder, generator
-    side = drawn.picture.shape[0] // 8
-    return torch.zeros(0, side, side)
+    def pooled(self) -> Examples:
+        """Latents averaged over 2 x 2, (N, 4, H/2, W/2), without extra channels."""
+        return Examples(
+            functional.avg_pool2d(self.latents.float(), 2).half(), self.extras[:, :0, ::2, ::2], self.tokens
+        )
 
 
 def mask_condition(drawn: Render, autoencoder: AutoencoderKL, generator: np.random.Generator) -> torch.Tensor:
@@ -106,6 +110,7 @@ def _encode_examples(recipe: Recipe, autoencoder: AutoencoderKL, tokenizer: CLIP
     extras: list[torch.Tensor] = []
     captions: list[str] = []
     print(f"encoding {recipe.count} pictures for {recipe.name}", file=sys.stderr, flush=True)
+    nn.Module.to(autoencoder, memory_format=torch.channels_last)
     for _ in tqdm(range(recipe.count), desc=f"{recipe.name} pictures", disable=None):
         scene = sample_scene(generator, "train")
         drawn = render(scene, recipe.side)

@@ -1,16 +1,18 @@
 """The UNets: built, trained on cached latents with v-prediction, and grown by extra input channels."""
 
 # diffusers, transformers and torch annotate less than they take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -23,34 +25,83 @@ from papercut.text import tokenise
 _LATENT_CHANNELS = 4
 # Captions replaced by the empty one, for classifier-free guidance (Ho and Salimans 2022).
 _EMPTY_SHARE = 0.1
+# Channels of the levels at 32, 16 and 8 cells a side; the level at 64 has as many as that at 32.
+_WIDTHS = (32, 72, 104)
 _OBJECT_DISTANCE = 0.4
 _OBJECT_WEIGHT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One training stage: its checkpoint's name, batch size, schedule and seed."""
+    """One training stage: its checkpoint's name, batch size, schedule and seed, and the noise's deviation.
+
+    Noise averaged over 2 x 2 has half the deviation: an inner UNet is trained on what it will be given inside.
+    """
 
     name: str
     batch: int
     schedule: Schedule
     seed: int
+    noise: float = 1.0
 
 
 def build_unet() -> UNet2DConditionModel:
-    """A small text-to-image UNet: attention at a quarter of the latents' side, where most of the weights are."""
+    """A small text-to-image UNet: attention at an eighth of the latents' side, where most of the weights are."""
+    return _build(64, (_WIDTHS[0], *_WIDTHS))
+
+
+def build_inner_unet() -> UNet2DConditionModel:
+    """`build_unet` without its outermost level: it paints latents averaged over 2 x 2."""
+    return _build(32, _WIDTHS)
+
+
+def _build(side: int, widths: tuple[int, ...]) -> UNet2DConditionModel:
+    plain = len(widths) - 1
     return UNet2DConditionModel(
-        sample_size=64,
+        sample_size=side,
         in_channels=_LATENT_CHANNELS,
         out_channels=_LATENT_CHANNELS,
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64, 104),
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        block_out_channels=widths,
         layers_per_block=1,
         norm_num_groups=8,
         cross_attention_dim=128,
-        attention_head_dim=4,
+        attention_head_dim=2,
     )
+
+
+@torch.no_grad()
+def add_outer_level(inner: UNet2DConditionModel) -> UNet2DConditionModel:
+    """`build_unet` with the weights of `inner` inside; at first its outermost level averages, repeats and passes on.
+
+    Inside, the picture keeps its scale: what `inner` knows of places and layouts holds on.
+    """
+    unet: Any = build_unet()
+    weights = unet.state_dict()
+    for name, weight in inner.state_dict().items():
+        kind, _, rest = name.partition(".")
+        level, _, part = rest.partition(".")
+        weights[f"down_blocks.{int(level) + 1}.{part}" if kind == "down_blocks" else name] = weight.clone()
+    unet.load_state_dict(weights)
+    width = _WIDTHS[0]
+    outer_down, outer_up = unet.down_blocks[0], unet.up_blocks[-1]
+    for block in (*outer_down.resnets, *outer_up.resnets):
+        nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(block.conv2.bias)
+    identity = torch.eye(width)[:, :, None, None]
+    for block in outer_up.resnets:  # of (what comes from inside, skip), 2 x width channels
+        block.conv_shortcut.weight[:, :width] = identity
+        block.conv_shortcut.weight[:, width:] = 0
+        nn.init.zeros_(block.conv_shortcut.bias)
+    for convolution, window in (
+        (outer_down.downsamplers[0].conv, 2),
+        (unet.up_blocks[-2].upsamplers[0].conv, 1),
+    ):
+        nn.init.zeros_(convolution.weight)
+        nn.init.zeros_(convolution.bias)
+        convolution.weight[:, :, 1 : 1 + window, 1 : 1 + window] = identity / window**2
+    return unet
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -83,7 +134,7 @@ def grow(unet: UNet2DConditionModel, extra_channels: int) -> UNet2DConditionMode
 
 
 class Painter(nn.Module):
-    """A UNet with the text encoder that is trained together with it."""
+    """A UNet with the text encoder that it listens to."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
         super().__init__()
@@ -96,30 +147,14 @@ class Painter(nn.Module):
         return self.unet(sample, timesteps, embeddings).sample
 
 
-def train_jointly(
-    painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path
-) -> None:
-    """Train UNet and text encoder together, in place."""
-    painter.to(device())
-    _fit(painter, painter, examples, tokenizer, course, cache)
-
-
 def train_unet(
     painter: Painter, examples: Examples, tokenizer: CLIPTokenizer, course: Course, cache: Path
 ) -> None:
-    """Train the UNet alone, in place; the text encoder is shared by all checkpoints and stays as it is."""
+    """Train the UNet in place; the text encoder is shared by all checkpoints and stays as it is."""
     painter.to(device()).text_encoder.requires_grad_(False)
-    _fit(painter, painter.unet, examples, tokenizer, course, cache)
-
-
-def _fit(
-    painter: Painter,
-    trained: nn.Module,
-    examples: Examples,
-    tokenizer: CLIPTokenizer,
-    course: Course,
-    cache: Path,
-) -> None:
+    if device().type == "cpu":  # a third faster there than the fused attention, whose backward pass is slow
+        painter.unet.set_attn_processor(AttnProcessor())
+        nn.Module.to(painter.unet, memory_format=torch.channels_last)
     scheduler = build_scheduler()
     empty = tokenise(tokenizer, [""])[0]
 
@@ -129,7 +164,7 @@ def _fit(
         latents, extras, tokens = _batch(examples, course.batch, generator)
         tokens[torch.from_numpy(generator.random(course.batch) < _EMPTY_SHARE)] = empty
         timesteps = torch.from_numpy(generator.integers(0, len(scheduler.alphas_cumprod), course.batch))
-        noise = torch.randn(latents.shape, generator=noises)
+        noise = course.noise * torch.randn(latents.shape, generator=noises)
         sample = torch.cat([scheduler.add_noise(latents, noise, timesteps), extras], dim=1)
         target = scheduler.get_velocity(latents, noise, timesteps)
         with torch.autocast(device().type, torch.bfloat16):
@@ -137,7 +172,7 @@ def _fit(
         error = (predicted.float() - target.to(device())) ** 2
         return (_object_weight(latents).to(device()) * error).mean()
 
-    fit(trained, loss_at, course.schedule, cache / f"{course.name}.pt")
+    fit(painter.unet, loss_at, course.schedule, cache / f"{course.name}.pt")
 
 
 def _object_weight(latents: torch.Tensor) -> torch.Tensor:

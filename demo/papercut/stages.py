@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from papercut import checkpoints
 from papercut.autoencoder import train_autoencoder
-from papercut.dataset import Condition, Recipe, depth_condition, load_examples, mask_condition, no_condition
+from papercut.dataset import Condition, Examples, Recipe, depth_condition, load_examples, mask_condition
 from papercut.depth_estimator import build_processor, train_depth_estimator
-from papercut.diffusion import Course, Painter, build_unet, grow, train_jointly, train_unet
+from papercut.diffusion import Course, Painter, add_outer_level, build_inner_unet, grow, train_unet
 from papercut.loop import Schedule
 from papercut.text import pretrain_text_encoder, train_tokenizer
 
@@ -24,38 +23,42 @@ STAGES: Final = ("vae", "text", "base", "text-to-image", "inpainting", "depth")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Steps of the VAE, text encoder and depth estimator; (steps, pictures, batch) of each UNet stage."""
+    """How many pictures are rendered, with and without a mask; steps of every stage; (steps, batch) of each UNet's."""
 
+    pictures: int
+    masked_pictures: int
     vae: int
     text: int
-    base: tuple[int, int, int]
-    text_to_image: tuple[int, int, int]
-    inpainting: tuple[int, int, int]
-    depth: tuple[int, int, int]
+    base: tuple[int, int]
+    text_to_image: tuple[int, int]
+    inpainting: tuple[int, int]
+    depth: tuple[int, int]
     estimator: int
-    side: int
 
 
 FULL: Final = Budget(
+    pictures=4000,
+    masked_pictures=1500,
     vae=900,
     text=1000,
-    base=(9000, 8000, 32),
-    text_to_image=(2000, 3000, 16),
-    inpainting=(1200, 2000, 16),
-    depth=(800, 2000, 16),
+    base=(4800, 32),
+    text_to_image=(2600, 16),
+    inpainting=(800, 16),
+    depth=(400, 16),
     estimator=1200,
-    side=512,
 )
 QUICK: Final = Budget(
+    pictures=2,
+    masked_pictures=2,
     vae=4,
     text=4,
-    base=(2, 2, 2),
-    text_to_image=(2, 2, 1),
-    inpainting=(2, 2, 1),
-    depth=(2, 2, 1),
+    base=(2, 2),
+    text_to_image=(2, 1),
+    inpainting=(2, 1),
+    depth=(2, 1),
     estimator=2,
-    side=512,
 )
+_SIDE: Final = 512
 
 
 class Training:
@@ -76,56 +79,72 @@ class Training:
         return train_autoencoder(self.budget.vae, self.seed, self.cache)
 
     @cached_property
-    def base(self) -> Painter:
-        """UNet and text encoder, trained together on 32x32 latents."""
-        encoder = pretrain_text_encoder(self.tokenizer, self.budget.text, self.seed, self.cache)
-        painter = Painter(build_unet(), encoder)
-        steps, pictures, batch = self.budget.base
-        course = Course("base", batch, Schedule(steps, 1.2e-3, decay=0.3, average=0.99), self.seed)
-        recipe = Recipe("base", pictures, self.budget.side // 2, no_condition, self.seed)
-        examples = load_examples(recipe, self.autoencoder, self.tokenizer, self.cache)
-        train_jointly(painter, examples, self.tokenizer, course, self.cache)
-        return painter
+    def text_encoder(self) -> CLIPTextModel:
+        """The trained text encoder."""
+        return pretrain_text_encoder(self.tokenizer, self.budget.text, self.seed, self.cache)
 
     @cached_property
-    def text_to_image(self) -> Painter:
-        """The same, its UNet trained on 64x64 latents."""
+    def pictures(self) -> Examples:
+        """Pictures with their depth maps."""
+        return self._examples("pictures", self.budget.pictures, depth_condition, self.seed)
+
+    @cached_property
+    def base(self) -> UNet2DConditionModel:
+        """The inner UNet, trained on latents averaged over 2 x 2."""
+        unet = build_inner_unet()
+        schedule = Schedule(self.budget.base[0], 1.5e-3, decay=0.5, average=0.995)
+        return self._train(
+            unet, self.pictures.pooled(), Course("base", self.budget.base[1], schedule, self.seed, 0.5)
+        )
+
+    @cached_property
+    def text_to_image(self) -> UNet2DConditionModel:
+        """The inner UNet and a level around it, trained on the latents themselves."""
         return self._refine(
-            "text-to-image", self.budget.text_to_image, no_condition, copy.deepcopy(self.base.unet)
+            "text-to-image",
+            self.budget.text_to_image,
+            self.pictures.without_extras(),
+            add_outer_level(self.base),
         )
 
     @cached_property
     def inpainting(self) -> UNet2DConditionModel:
         """The UNet that sees a mask and masked latents besides."""
-        unet = grow(self.text_to_image.unet, 5)
-        return self._refine("inpainting", self.budget.inpainting, mask_condition, unet).unet
+        masked = self._examples("inpainting", self.budget.masked_pictures, mask_condition, self.seed + 10)
+        return self._refine("inpainting", self.budget.inpainting, masked, grow(self.text_to_image, 5))
 
     @cached_property
     def depth(self) -> UNet2DConditionModel:
         """The UNet that sees a depth map besides."""
-        unet = grow(self.text_to_image.unet, 1)
-        return self._refine("depth", self.budget.depth, depth_condition, unet).unet
+        return self._refine("depth", self.budget.depth, self.pictures, grow(self.text_to_image, 1))
+
+    def _examples(self, name: str, count: int, condition: Condition, seed: int) -> Examples:
+        recipe = Recipe(name, count, _SIDE, condition, seed)
+        return load_examples(recipe, self.autoencoder, self.tokenizer, self.cache)
 
     def _refine(
-        self, name: str, work: tuple[int, int, int], condition: Condition, unet: UNet2DConditionModel
-    ) -> Painter:
-        steps, pictures, batch = work
-        painter = Painter(unet, self.base.text_encoder)
-        recipe = Recipe(name, pictures, self.budget.side, condition, self.seed + len(name))
-        examples = load_examples(recipe, self.autoencoder, self.tokenizer, self.cache)
-        course = Course(name, batch, Schedule(steps, 1e-3, warmup=20, decay=0.8, average=0.98), self.seed)
-        train_unet(painter, examples, self.tokenizer, course, self.cache)
-        return painter
+        self, name: str, work: tuple[int, int], examples: Examples, unet: UNet2DConditionModel
+    ) -> UNet2DConditionModel:
+        steps, batch = work
+        schedule = Schedule(steps, 1e-3, warmup=50, decay=0.8, average=0.99)
+        return self._train(unet, examples, Course(name, batch, schedule, self.seed + len(name)))
+
+    def _train(self, unet: UNet2DConditionModel, examples: Examples, course: Course) -> UNet2DConditionModel:
+        train_unet(Painter(unet, self.text_encoder), examples, self.tokenizer, course, self.cache)
+        return unet
 
     def run(self, stage: str, folder: Path) -> None:
         """Run one stage with whatever it needs, and write its checkpoint into `folder` if it has one."""
         match stage:
             case "vae":
                 _ = self.autoencoder
-            case "text" | "base":
+            case "text":
+                _ = self.text_encoder
+            case "base":
                 _ = self.base
             case "text-to-image":
-                checkpoints.write_text_to_image(folder, self.autoencoder, self.text_to_image, self.tokenizer)
+                painter = Painter(self.text_to_image, self.text_encoder)
+                checkpoints.write_text_to_image(folder, self.autoencoder, painter, self.tokenizer)
             case "inpainting":
                 checkpoints.write_inpainting(folder, self.inpainting)
             case "depth":

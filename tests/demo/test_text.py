@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
 from papercut.checkpoints import TEXT_TO_IMAGE
-from papercut.text import TOKENS, tokenise, train_tokenizer
+from papercut.scenes import CENTRES, RADII, Item, Scene
+from papercut.text import CELLS, TOKENS, cell_targets, tokenise, train_tokenizer
 
 DEMO = Path(__file__).parents[2] / "demo"
 
@@ -37,3 +39,12 @@ def test_prompts_are_padded_and_cut_to_77_tokens(tokenizer: CLIPTokenizer) -> No
 
 def test_training_writes_the_tokenizer_that_is_shipped(tokenizer: CLIPTokenizer) -> None:
     assert train_tokenizer(seed=20).get_vocab() == tokenizer.get_vocab()
+
+
+def test_the_cell_in_an_items_middle_names_it_and_a_corner_names_nothing() -> None:
+    item = Item("ring", "blue", "dotted", "large", CENTRES["left"][0], RADII["large"])
+    classes, ways = cell_targets(Scene("navy", "left", (item,)))
+    middle, corner = (CELLS // 2) * CELLS + 1, 0
+    assert classes[middle].tolist() == [4, 1, 5, 4, 2, 1]
+    assert classes[corner].tolist() == [4, 0, -100, -100, -100, -100]
+    assert np.abs(ways[middle]).max() < 0.5 and not ways[corner].any()

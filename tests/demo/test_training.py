@@ -15,7 +15,7 @@ from torch import nn
 from papercut.autoencoder import build_autoencoder, to_tensor
 from papercut.colour_start import carry_colours
 from papercut.dataset import scale_depth
-from papercut.diffusion import build_scheduler, build_unet, grow
+from papercut.diffusion import add_outer_level, build_inner_unet, build_scheduler, build_unet, grow
 from papercut.loop import Schedule, fit
 from papercut.masks import box_around, sample_mask
 from papercut.stages import QUICK, Training
@@ -49,6 +49,35 @@ def test_a_grown_unet_ignores_its_new_channels_at_first() -> None:
         before = unet(sample, time, embeddings).sample
         after = grow(unet, 5).eval()(torch.cat([sample, extra], dim=1), time, embeddings).sample
     assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_an_outer_level_leaves_the_inner_weights_as_they_are() -> None:
+    inner = build_inner_unet()
+    outer = add_outer_level(inner).state_dict()
+    moved = {
+        name.replace("down_blocks.1", "down_blocks.2").replace("down_blocks.0", "down_blocks.1"): weight
+        for name, weight in inner.state_dict().items()
+        if not name.startswith("down_blocks.2")
+    }
+    assert all(torch.equal(outer[name], weight) for name, weight in moved.items())
+    assert torch.equal(
+        outer["down_blocks.3.resnets.0.conv1.weight"],
+        inner.state_dict()["down_blocks.2.resnets.0.conv1.weight"],
+    )
+
+
+def test_an_outer_level_at_first_changes_little_in_what_the_inner_unet_says_of_flat_colours() -> None:
+    torch.manual_seed(0)
+    inner = build_inner_unet().eval()
+    outer = add_outer_level(inner).eval()
+    flat = torch.randn(1, 4, 1, 1).expand(1, 4, 64, 64)
+    embeddings, time = torch.randn(1, 77, 128), torch.tensor([500])
+    with torch.no_grad():
+        wanted = inner(flat[:, :, :32, :32], time, embeddings).sample
+        found = outer(flat, time, embeddings).sample
+    middle = (slice(None), slice(None), slice(8, -8), slice(8, -8))
+    found = nn.functional.avg_pool2d(found, 2)
+    assert (found[middle] - wanted[middle]).norm() < 0.35 * wanted[middle].norm()
 
 
 def test_the_noise_schedule_ends_in_noise_alone() -> None:
