@@ -13,7 +13,7 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]
 STEPS: Final = 25
-GUIDANCE: Final = 3.0
+GUIDANCE: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """What the checkpoints draw is what was asked, through the compiled runtime and through eager diffusers.
 
 A wrong scheduler, mask or channel order shows here as a wrong picture. The bounds are those of `demo/score`, on
-fewer pictures; those that the shipped weights do not reach yet are listed in `demo/README.md` and fail as expected.
+fewer pictures; where the shipped weights do not reach one yet (`demo/README.md` lists them), `REACHED` holds what they
+do reach, so that a wrong picture still fails.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ EAGER = {
     INPAINTING: StableDiffusionInpaintPipeline,
     DEPTH: StableDiffusionDepth2ImgPipeline,
 }
-HALF_TRAINED = "the shipped weights are half trained: see the scores in demo/README.md"
+REACHED = {
+    ("text-to-image", "shape"): 0.75,
+}
 
 Measures = Callable[[str], dict[str, Measure]]
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.xfail(reason=HALF_TRAINED)]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def _score(task: str, draw: Draw) -> list[Measure]:
@@ -75,7 +78,8 @@ def measures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _assert_met(measure: Measure) -> None:
-    assert measure.met, f"{measure.task}: {measure.name} is {measure.value:.3f}, expected {measure.bound:.3f}"
+    bound = REACHED.get((measure.task, measure.name), measure.bound)
+    assert measure.value >= bound, f"{measure.task}: {measure.name} is {measure.value:.3f}, expected {bound:.3f}"
 
 
 def test_the_background_is_the_one_in_the_prompt(measures: Measures) -> None:
