@@ -79,7 +79,9 @@ def measures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def _assert_met(measure: Measure) -> None:
     bound = REACHED.get((measure.task, measure.name), measure.bound)
-    assert measure.value >= bound, f"{measure.task}: {measure.name} is {measure.value:.3f}, expected {bound:.3f}"
+    assert measure.value >= bound, (
+        f"{measure.task}: {measure.name} is {measure.value:.3f}, expected {bound:.3f}"
+    )
 
 
 def test_the_background_is_the_one_in_the_prompt(measures: Measures) -> None:
