@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from calotype.errors import OutputError
 
 
 @contextmanager
-def placed(target: Path, what: str) -> Iterator[Path]:
+def placed(target: Path, what: str) -> Generator[Path]:
     """A path beside `target` to write to; it takes its place when the block ends without an error.
 
     OutputError where `what` ("the picture") cannot be written: nothing is left then, and `target` is as it was.
