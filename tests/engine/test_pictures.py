@@ -155,7 +155,7 @@ class TestLoading:
             images.load_image(np.zeros((4, 4, 3), np.int64))
 
     def test_no_picture_at_all_is_refused(self) -> None:
-        with pytest.raises(RequestError, match="expected at least one, found an empty list"):
+        with pytest.raises(RequestError, match="expected at least one, found none"):
             images.load_images([])
 
 
