@@ -106,7 +106,7 @@ def check(options: BuildOptions) -> None:
 def decide(sources: Sources, options: BuildOptions, progress: Progress = silent) -> Manifest:
     """The manifest without programs and files: everything that is known before a weight is loaded."""
     checkpoint, unet = sources.checkpoint, sources.checkpoint.configs["unet"]
-    vae, text = checkpoint.configs["vae"], checkpoint.configs["text_encoder"]
+    vae = checkpoint.configs["vae"]
     height, width = options.size or checkpoint.size
     chosen = {"scheduler": options.scheduler} if options.scheduler else {}
     return Manifest(
@@ -126,7 +126,7 @@ def decide(sources: Sources, options: BuildOptions, progress: Progress = silent)
             freq_shift=float(unet.get("freq_shift", 0)),
         ),
         timestep_cond=checkpoint.timestep_cond,
-        max_length=int(text.get("max_position_embeddings", 77)),
+        max_length=int(checkpoint.tokenizer().model_max_length),
         programs=(),
         files=(),
         source={**checkpoint.source(progress), **chosen},
@@ -202,8 +202,10 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
 def write_files(sources: Sources, scheduler: Mapping[str, Any], folder: Path) -> None:
     """Write everything that is neither a program nor the manifest nor written along with a program."""
     bundle_files.write_json(folder / "scheduler.json", scheduler)
-    bundle_files.write_tokenizer(sources.checkpoint.tokenizer(), folder, "tokenizer")
-    bundle_files.write_processors(sources, folder)
+    tokenizer = sources.checkpoint.tokenizer()
+    length = int(tokenizer.model_max_length)  # which every program that reads tokens has: see `decide`
+    bundle_files.write_tokenizer(tokenizer, length, folder, "tokenizer")
+    bundle_files.write_processors(sources, length, folder)
 
 
 def described(decided: Manifest, programs: tuple[ProgramSpec, ...], folder: Path) -> Manifest:

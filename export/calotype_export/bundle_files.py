@@ -16,14 +16,18 @@ from calotype_export.pipeline_parity import STEPS
 from calotype_export.sources import Sources
 
 
-def write_tokenizer(tokenizer: Any, folder: Path, name: str) -> None:
-    """Write `name`.json for the tokenizers library, without truncation and padding, and `name`_config.json."""
+def write_tokenizer(tokenizer: Any, max_length: int, folder: Path, name: str) -> None:
+    """Write `name`.json for the tokenizers library, without truncation and padding, and `name`_config.json.
+
+    `max_length` is the number of tokens that the program takes.
+    """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     (folder / f"{name}.json").write_text(backend.to_str(pretty=False), encoding="utf-8")
-    fields = ("bos_token_id", "eos_token_id", "pad_token_id", "model_max_length")
-    write_json(folder / f"{name}_config.json", {field: int(getattr(tokenizer, field)) for field in fields})
+    fields = ("bos_token_id", "eos_token_id", "pad_token_id")
+    ids = {field: int(getattr(tokenizer, field)) for field in fields}
+    write_json(folder / f"{name}_config.json", {**ids, "model_max_length": max_length})
 
 
 def scheduler_config(sources: Sources, scheduler: str | None, slots: int) -> Mapping[str, Any]:
@@ -51,14 +55,14 @@ def select_scheduler(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         raise CheckpointError(f"--scheduler: {error.message}", error.hint) from error
 
 
-def write_processors(sources: Sources, folder: Path) -> None:
+def write_processors(sources: Sources, max_length: int, folder: Path) -> None:
     """Write the settings of every component that looks at pictures, and the segmenter's tokenizer."""
     for component in sources.components:
         if component == "depth_estimator":
             write_json(folder / "depth_estimator.json", sources.processor(component))
         if component == "segmenter":
             write_json(folder / "segmenter.json", sources.processor(component))
-            write_tokenizer(sources.tokenizer(component), folder, "segmenter_tokenizer")
+            write_tokenizer(sources.tokenizer(component), max_length, folder, "segmenter_tokenizer")
 
 
 def write_safety_checker(sources: Sources, checker: Any, folder: Path) -> None:

@@ -122,8 +122,11 @@ class Checkpoint:
         return self.read(self.models[name], dtype)
 
     def tokenizer(self) -> Any:
-        """The checkpoint's CLIP tokenizer (transformers' CLIPTokenizer)."""
-        return self.read_tokenizer(self.root / "tokenizer")
+        """transformers' CLIPTokenizer of the checkpoint, for at most as many tokens as the text encoder takes."""
+        found = self.read_tokenizer(self.root / "tokenizer")
+        positions = int(self.models["text_encoder"].config.get("max_position_embeddings", 77))
+        found.model_max_length = min(int(found.model_max_length), positions)  # 1e30 where no file says it
+        return found
 
     def scheduler_config(self) -> Mapping[str, Any]:
         """The scheduler config with diffusers' own repairs, which `calotype_repairs` names."""
