@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from calotype.bundle import Bundle
 from calotype.errors import ParityError
 from calotype.manifest import Manifest
 from calotype.pipeline import Pipeline
+from calotype_export import eager
+from calotype_export.checkpoint import Checkpoint
 from calotype_export.gates import PIXELS_WITHIN, Array, check_picture, distance, gate, pixels_within
 from calotype_export.progress import Progress
 from calotype_export.sources import DTYPES, Sources
@@ -30,17 +33,17 @@ def compare(bundle: Bundle, sources: Sources, backend: str, progress: Progress) 
     progress(stage, 0, 3)
     latents, pictures = _eager(bundle, sources, "fp32")
     progress(stage, 1, 3)
-    eager = (
+    rounding = (
         None
         if manifest.precision == "fp32"
         else distance(_eager(bundle, sources, manifest.precision)[0], latents)
     )
     progress(stage, 2, 3)
     found, drawn = _compiled(bundle, backend)
-    figures, bound = distance(found, latents), gate("the whole pipeline", "pipeline", eager)
+    figures, bound = distance(found, latents), gate("the whole pipeline", "pipeline", rounding)
     bound.check(figures, backend)
     within = min(pixels_within(one, other) for one, other in zip(drawn, pictures, strict=True))
-    if eager is None and within < PIXELS_WITHIN:
+    if rounding is None and within < PIXELS_WITHIN:
         raise ParityError(
             f"the whole pipeline misses its gate in {backend}: expected at least {PIXELS_WITHIN:.1%} of the pixels "
             f"within 1/255 of eager diffusers, found {within:.2%}",
@@ -84,27 +87,46 @@ def _picture(height: int, width: int) -> Image.Image:
 
 
 def _eager(bundle: Bundle, sources: Sources, precision: str) -> tuple[list[Array], list[Array]]:
-    """Final latents and pictures of diffusers, one of each a seed."""
+    """Final latents and pictures of diffusers, one of each a seed.
+
+    The text encoder is gone before the models that draw are loaded, and all but the VAE before it decodes; the
+    safety checker, which changes no latents, is never loaded.
+    """
+    checkpoint, dtype = sources.checkpoint, DTYPES[precision]
+    with torch.inference_mode():
+        embeddings = _embeddings(checkpoint, dtype, bundle.manifest.guided)
+        gc.collect()
+        drawing = set(checkpoint.components) - {"text_encoder", "safety_checker"}
+        pipeline = eager.pipeline(checkpoint, dtype, drawing)
+        latents = _drawn(bundle, pipeline, embeddings)
+        vae = pipeline.vae
+        del pipeline
+        gc.collect()
+        decoded = [vae.decode(one / vae.config.scaling_factor).sample.float() for one in latents]
+    pictures = [(one / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() for one in decoded]
+    return [one.float().numpy() for one in latents], pictures
+
+
+def _embeddings(checkpoint: Checkpoint, dtype: torch.dtype, guided: bool) -> Mapping[str, Tensor | None]:
+    """Arguments that stand for the prompt, and where there is guidance for the empty one: (1, T, D) each."""
+    pipeline = eager.pipeline(checkpoint, dtype, {"text_encoder"})
+    prompt, negative = pipeline.encode_prompt(PROMPT, "cpu", 1, guided)
+    return {"prompt_embeds": prompt, "negative_prompt_embeds": negative}
+
+
+def _drawn(bundle: Bundle, pipeline: Any, embeddings: Mapping[str, Tensor | None]) -> list[Tensor]:
+    """Final latents (1, C, H, W) of each seed, drawn from `embeddings` with the bundle's scheduler."""
     import diffusers
 
     manifest, config = bundle.manifest, bundle.json("scheduler.json")
-    pipeline = sources.checkpoint.pipeline(DTYPES[precision])
     if type(pipeline.scheduler).__name__ != config["_class_name"] or manifest.source.get("scheduler"):
         pipeline.scheduler = getattr(diffusers, config["_class_name"]).from_config(dict(config))
-    arguments = request(manifest)
+    arguments = {**request(manifest), **embeddings, "prompt": None}
     if "depth" not in manifest.conditioning:  # which takes its size from the picture
         arguments |= {"height": manifest.height, "width": manifest.width}
-    latents: list[Array] = []
-    pictures: list[Array] = []
-    with torch.inference_mode():
-        for seed in SEEDS:
-            drawn = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(seed)).images
-            latents.append(drawn.float().numpy())
-            decoded = pipeline.vae.decode(drawn / pipeline.vae.config.scaling_factor).sample.float()
-            pictures.append((decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
-    del pipeline
-    gc.collect()
-    return latents, pictures
+    return [
+        pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(seed)).images for seed in SEEDS
+    ]
 
 
 def _compiled(bundle: Bundle, backend: str) -> tuple[list[Array], Sequence[Array]]:
