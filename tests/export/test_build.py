@@ -17,7 +17,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 from calotype.bundle import Bundle
 from calotype.errors import ParityError
 from calotype.pipeline import Pipeline
-from calotype_export import build, trace, verify
+from calotype_export import build, synthetic, trace, verify
 from calotype_export.build import BuildOptions
 from tests import bundles
 
@@ -158,6 +158,15 @@ def test_an_lcm_checkpoint_and_a_segmenter_pass_their_gates(
         "a dog", image=Image.new("RGB", (56, 72), "red"), mask_prompt="a dog", num_inference_steps=2, seed=0
     ).images[0]
     assert picture.size == (56, 72)
+
+
+@pytest.mark.slow
+def test_an_inpainting_checkpoint_of_the_first_family_passes_its_gates(tmp_path: Path) -> None:
+    checkpoint = synthetic.write("tiny-sd15-inpainting", tmp_path / "checkpoint")
+    path = build.build(options(tmp_path, checkpoint=checkpoint, size=(64, 64)))
+    manifest = Bundle.open(path).manifest
+    assert manifest.conditioning == ("mask", "masked_latents")
+    assert {spec.name for spec in manifest.programs} == PLAIN_PROGRAMS
 
 
 @pytest.mark.slow
