@@ -44,7 +44,7 @@ FULL: Final = Budget(
     base=(4800, 32),
     text_to_image=(2600, 16),
     inpainting=(800, 16),
-    depth=(400, 16),
+    depth=(900, 16),
     estimator=1200,
 )
 QUICK: Final = Budget(
