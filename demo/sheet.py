@@ -20,6 +20,7 @@ from calotype import Pipeline
 from calotype.images import save_png
 from calotype_export.console import silence_libraries
 from papercut.bundles import open_bundle
+from papercut.drawing import GUIDANCE
 from papercut.masks import box_around
 from papercut.rendering import Render, render
 from papercut.scenes import CENTRES, RADII, Item, Scene
@@ -68,7 +69,7 @@ class Artist:
 
     def draw(self, name: str, prompt: str, **request: Any) -> Image.Image:
         """One picture by the bundle `name`."""
-        arguments = {"num_inference_steps": self.steps, "guidance_scale": 4.0, "seed": 7} | request
+        arguments = {"num_inference_steps": self.steps, "guidance_scale": GUIDANCE, "seed": 7} | request
         result = self.pipelines[name](prompt, **arguments)
         for stage, seconds in result.timings.items():
             self.spend(f"draw: {stage}", seconds)
