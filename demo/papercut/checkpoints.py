@@ -43,6 +43,8 @@ def write_text_to_image(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    tokenizer.backend_tokenizer.no_truncation()  # which training switched on
+    tokenizer.backend_tokenizer.no_padding()
     _save(pipeline, folder / TEXT_TO_IMAGE)
     tokenizer.backend_tokenizer.model.save(str(folder / TEXT_TO_IMAGE / "tokenizer"))
 
