@@ -20,12 +20,14 @@ Array = NDArray[Any]
 def settle(request: Request, manifest: Manifest) -> Request:
     """The request with the guidance that the bundle gives it: a `guidance_scale` of 1 where it is unguided.
 
-    RequestError where an unguided bundle is asked for guidance by name.
+    RequestError where an unguided bundle is asked for guidance by name. A UNet that takes `guidance_scale` beside the
+    timestep (LCM) has no use for the rest.
     """
-    if manifest.guided or manifest.timestep_cond:
+    if manifest.guided:
         return request
+    distilled = manifest.timestep_cond > 0
     asked = {
-        "guidance_scale": request.guidance_scale is not None and request.guidance_scale > 1,
+        "guidance_scale": not distilled and request.guidance_scale is not None and request.guidance_scale > 1,
         "guidance_rescale": request.guidance_rescale > 0,
         "negative_prompt": request.negative_prompt is not None,
         "negative_prompt_embeds": request.negative_prompt_embeds is not None,
@@ -34,9 +36,9 @@ def settle(request: Request, manifest: Manifest) -> Request:
         if given:
             raise RequestError(
                 f"`{name}` was given, but this bundle is unguided: its step has no classifier-free guidance",
-                f"drop `{name}`, or export without `--unguided`",
+                f"drop `{name}`" + ("" if distilled else ", or export without `--unguided`"),
             )
-    return dataclasses.replace(request, guidance_scale=1.0)
+    return request if distilled else dataclasses.replace(request, guidance_scale=1.0)
 
 
 def listed(prompt: str | Sequence[str]) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from calotype import RequestError
+from calotype.prompts import settle
+from calotype.request import Request
 from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
 
@@ -48,3 +51,10 @@ def test_encoding_for_an_unguided_bundle_refuses_a_negative_prompt() -> None:
     assert pipeline_of("unguided").encode_prompt(PROMPT).negative is None
     with pytest.raises(RequestError, match="`negative_prompt` was given, but this bundle is unguided"):
         pipeline_of("unguided").encode_prompt(PROMPT, "blurry")
+
+
+def test_a_step_that_takes_its_guidance_beside_the_timestep_refuses_a_negative_prompt() -> None:
+    manifest = dataclasses.replace(pipeline_of("unguided").manifest, timestep_cond=8)
+    assert settle(Request(prompt=PROMPT, guidance_scale=8.0), manifest).guidance_scale == 8.0
+    with pytest.raises(RequestError, match="`negative_prompt` was given, but this bundle is unguided"):
+        settle(Request(prompt=PROMPT, negative_prompt="blurry"), manifest)
