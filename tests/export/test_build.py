@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
 from calotype.bundle import Bundle
 from calotype.errors import ParityError
@@ -154,10 +156,25 @@ def test_an_lcm_checkpoint_and_a_segmenter_pass_their_gates(
     path = build.build(options(tmp_path, checkpoint=lcm, segmenter=segmenter, size=(72, 56)))
     manifest = Bundle.open(path).manifest
     assert (manifest.guided, manifest.timestep_cond, manifest.height, manifest.width) == (False, 32, 72, 56)
-    picture = Pipeline.load(path, "onnxruntime")(
-        "a dog", image=Image.new("RGB", (56, 72), "red"), mask_prompt="a dog", num_inference_steps=2, seed=0
-    ).images[0]
-    assert picture.size == (56, 72)
+    pipeline = Pipeline.load(path, "onnxruntime")
+    picture = Image.fromarray(np.random.default_rng(5).integers(0, 255, (72, 56, 3), dtype=np.uint8))
+    expected = mask_of_transformers(segmenter, picture, "a dog")
+    drawn = [
+        pipeline("a dog", image=picture, **mask, num_inference_steps=2, seed=0).images[0]
+        for mask in ({"mask_prompt": "a dog"}, {"mask_image": expected})
+    ]
+    assert drawn[0].tobytes() == drawn[1].tobytes()
+
+
+def mask_of_transformers(segmenter: Path, picture: Image.Image, words: str) -> Image.Image:
+    """White where the probability that `words` name what is seen is over a half."""
+    tokens = CLIPTokenizer.from_pretrained(segmenter)(words, return_tensors="pt")
+    pixels = ViTImageProcessor.from_pretrained(segmenter)(picture, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        logits = CLIPSegForImageSegmentation.from_pretrained(segmenter)(**tokens, pixel_values=pixels).logits
+    size = (picture.height, picture.width)
+    logits = torch.nn.functional.interpolate(logits.reshape(1, 1, *logits.shape[-2:]), size, mode="bilinear")
+    return Image.fromarray(((logits[0, 0].sigmoid() > 0.5).numpy() * 255).astype(np.uint8))
 
 
 @pytest.mark.slow

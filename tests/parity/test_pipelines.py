@@ -100,6 +100,7 @@ MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "no guidance": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 1.0}),
     "guidance below one": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 0.0}),
     "an unguided bundle": ("text-to-image", "unguided", "euler", {"guidance_scale": 1.0, "negative_prompt": None}),
+    "an earlier hidden state": ("text-to-image", "plain", "ddim", {"clip_skip": 1}),
     "timesteps": ("text-to-image", "plain", "ddpm", {"timesteps": [900, 600, 300, 100]}),
     "sigmas": ("text-to-image", "plain", "euler", {"sigmas": [14.0, 7.0, 3.0, 1.0, 0.2]}),
     "given latents": ("text-to-image", "plain", "unipc", {"latents": "draw"}),
@@ -147,13 +148,15 @@ def drawn(key: str, name: str) -> torch.Tensor:
     return torch.randn(shapes[key], generator=torch.Generator().manual_seed(len(key)))
 
 
-def test_an_inpainting_around_the_mask_is_that_of_eager_diffusers() -> None:
-    eager, pipeline = eager_of("inpainting", "inpainting"), pipeline_of("inpainting")
-    arguments = request("inpainting", "inpainting") | {"padding_mask_crop": 8}
+@pytest.mark.parametrize("scheduler", ["ddim", "euler_a", "dpmpp_2m_karras"])
+@pytest.mark.parametrize("name", ["inpainting", "plain"])
+def test_an_inpainting_around_the_mask_is_that_of_eager_diffusers(name: str, scheduler: str) -> None:
+    eager, pipeline = eager_of(name, "inpainting"), pipeline_of(name)
+    arguments = request("inpainting", name) | {"padding_mask_crop": 8}
     seed = arguments.pop("seed")
-    eager.schedule_with("ddim")
+    eager.schedule_with(scheduler)
     expected = eager.pipeline(**arguments, generator=torch.Generator().manual_seed(seed)).images[0]
-    found = pipeline(**dict[str, Any](arguments, seed=seed, scheduler="ddim")).images[0]
+    found = pipeline(**dict[str, Any](arguments, seed=seed, scheduler=scheduler)).images[0]
     apart = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16)) > 1
 
     assert found.size == expected.size
