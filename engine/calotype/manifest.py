@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from calotype import records
 from calotype.errors import BundleError
 
 FORMAT_VERSION = 1
@@ -120,35 +120,4 @@ class Manifest:
                 else "export again"
             )
             raise BundleError(f"{where}: format_version: expected {FORMAT_VERSION}, found {version!r}", hint)
-        return _read(cls, found, where)
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value`, as JSON has it, as the annotated type `kind`."""
-    if dataclasses.is_dataclass(kind):
-        return _read_record(kind, value, where)
-    origin = typing.get_origin(kind)
-    if origin is tuple and isinstance(value, list):
-        item = typing.get_args(kind)[0]
-        return tuple(_read(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return MappingProxyType(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    expected = getattr(kind, "__name__", "list") if origin is None else origin.__name__
-    raise BundleError(f"{where}: expected {expected}, found {value!r}", "export the bundle again")
-
-
-def _read_record(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise BundleError(f"{where}: expected an object, found {value!r}", "export the bundle again")
-    hints = typing.get_type_hints(kind)
-    missing = [name for name in hints if name not in value]
-    unknown = [name for name in value if name not in hints]
-    if missing or unknown:
-        raise BundleError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}", "export the bundle again"
-        )
-    return kind(**{name: _read(hints[name], value[name], f"{where}: {name}") for name in hints})
+        return records.read(cls, found, where)

@@ -144,7 +144,7 @@ def test_missing_and_unknown_fields_are_named(folder: Path) -> None:
     [
         ({"height": "512"}, "height: expected int, found '512'"),
         ({"guided": 1}, "guided: expected bool, found 1"),
-        ({"batches": 1}, "batches: expected tuple, found 1"),
+        ({"batches": 1}, "batches: expected list, found 1"),
         ({"time_embedding": 3}, "time_embedding: expected an object, found 3"),
     ],
 )
