@@ -41,6 +41,10 @@ ALLOWED = {
     "tokenizer": set[str](),
     "resize": set[str](),
     "files": set[str](),
+    "records": set[str](),
+    "manifest": {"records"},
+    "compiled": {"records"},
+    "trust": set[str](),
     "pictures": {"files"},
     "masks": {"pictures"},
     "images": {"masks", "pictures", "resize"},
@@ -90,7 +94,11 @@ def own(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", modules(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
 def test_the_runtime_imports_numpy_pillow_tokenizers_and_a_backend_its_own_vendor(path: Path) -> None:
     foreign = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"calotype"}
-    vendor = {path.stem} if path.parent.name == "backends" else set[str]()
+    vendor = (
+        {path.stem.removeprefix("_").partition("_device")[0]}
+        if path.parent.name == "backends"
+        else set[str]()
+    )
 
     assert foreign <= RUNTIME_LIBRARIES | OPTIONAL.get(path.name, set()) | (vendor & VENDORS)
 
@@ -101,7 +109,7 @@ def test_runtime_imports_run_downwards(name: str) -> None:
 
 
 def test_schedulers_and_backends_know_nothing_of_requests_and_models() -> None:
-    for folder, allowed in (("schedulers", {"schedulers"}), ("backends", {"backends"})):
+    for folder, allowed in (("schedulers", {"schedulers"}), ("backends", {"backends", "compiled", "trust"})):
         for path in modules(RUNTIME / folder):
             assert own(path) <= allowed | LOWER, path
 
