@@ -5,7 +5,6 @@ It needs torch. The runtime's tests, which run without torch, only open what it 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Mapping
@@ -50,12 +49,12 @@ def checkpoint(name: str) -> Path:
 
 def export(folder: Path) -> None:
     """Write every checkpoint and bundle that is missing, all of them when the exporter has changed."""
-    from calotype_export import build, synthetic
+    from calotype_export import build, code, synthetic
     from calotype_export.console import silence_libraries
 
     silence_libraries()
     stamp = folder / "stamp"
-    found = _sources()
+    found = code.digest([Path(__file__)])
     if not stamp.is_file() or stamp.read_text("utf-8") != found:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -68,16 +67,6 @@ def export(folder: Path) -> None:
             build.build(build.BuildOptions(checkpoint=str(source), output=folder / name, **recipe.options))
             print(f"exported {name}", file=sys.stderr, flush=True)  # noqa: T201
     stamp.write_text(found, "utf-8")
-
-
-def _sources() -> str:
-    """A digest of the exporter, and of what of the runtime decides what a bundle is."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        (*(ROOT / "export").rglob("*.py"), ROOT / "engine/calotype/manifest.py", Path(__file__))
-    ):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calotype import __version__
-from calotype.errors import CalotypeError, RequestError
+from calotype.errors import CalotypeError
+from calotype_export import arguments
 from calotype_export.architectures import NAMES
 from calotype_export.console import reporter, silence_libraries
 
@@ -25,9 +26,9 @@ _PRECISIONS = ("fp32", "fp16", "bf16")
 _CHECKPOINT = "a folder in diffusers' layout, a Hub id, or a .safetensors file (with --config)"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], str] = options.command
     try:
         silence_libraries()
@@ -64,17 +65,20 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the folder to write"
     )
     build.add_argument(
-        "--size", type=_size, metavar="WxH", help="of pictures, in pixels (default: as it was trained)"
+        "--size",
+        type=arguments.size,
+        metavar="WxH",
+        help="of pictures, in pixels (default: as it was trained)",
     )
     build.add_argument(
-        "--batch", type=_batches, default=(1,), metavar="1,2,4", help="pictures a step (default: 1)"
+        "--batch", type=arguments.batches, default=(1,), metavar="1,2,4", help="pictures a step (default: 1)"
     )
     build.add_argument(
         "--precision", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
     )
     build.add_argument(
         "--scheduler",
-        type=_scheduler,
+        type=arguments.scheduler,
         metavar="NAME",
         help="a diffusers class or a short name (default: its own)",
     )
@@ -89,6 +93,23 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--against", dest="checkpoint", required=True, metavar="CHECKPOINT", help=_CHECKPOINT)
     verify.add_argument("--backend", metavar="NAME", help="the backend to compare (default: as at export)")
     _source_options(verify)
+
+    compile_ = commands.add_parser(
+        "compile", help="build a backend's plans for a bundle, for one kind of machine"
+    )
+    compile_.set_defaults(command=_compile)
+    compile_.add_argument("bundle", type=Path, metavar="BUNDLE")
+    compile_.add_argument("--backend", required=True, choices=("tensorrt", "tensorrt_rtx"), help="(required)")
+    compile_.add_argument(
+        "--compute-capability", type=arguments.capabilities, default=(), metavar="8.9,12.0",
+        help="GPUs to build for (tensorrt_rtx; default: this machine's)",
+    )  # fmt: skip
+    compile_.add_argument(
+        "--optimization-level", type=int, choices=range(6), help="0 to 5 (default: the library's)"
+    )
+    compile_.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="measured kernels: read if it exists, and updated"
+    )
 
     synthetic = commands.add_parser(
         "synthetic", help="write a random-weight checkpoint of a public architecture"
@@ -113,13 +134,13 @@ def _source_options(parser: argparse.ArgumentParser) -> None:
     add("--segmenter", type=Path, metavar="FOLDER", help="a CLIPSeg checkpoint, for masks asked for in words")
     add(
         "--lora",
-        type=_lora,
+        type=arguments.lora,
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
         help="merge a LoRA (repeatable)",
     )
-    add("--embedding", type=_embedding, action="append", default=[], metavar="FILE[:TOKEN]",
+    add("--embedding", type=arguments.embedding, action="append", default=[], metavar="FILE[:TOKEN]",
         help="add a textual inversion (repeatable)")  # fmt: skip
 
 
@@ -137,6 +158,14 @@ def _verify(options: argparse.Namespace) -> str:
     progress = reporter(sys.stderr)
     sources = build.opened(_build_options(options), progress)
     return json.dumps(verify.verify(options.bundle, sources, options.backend, progress), indent=1)
+
+
+def _compile(options: argparse.Namespace) -> str:
+    from calotype_export.compile import compile_bundle
+    from calotype_export.tensorrt_builder import BuilderOptions
+
+    builder = BuilderOptions(options.compute_capability, options.optimization_level, options.timing_cache)
+    return str(compile_bundle(options.bundle, options.backend, builder, reporter(sys.stderr)))
 
 
 def _synthetic(options: argparse.Namespace) -> str:
@@ -168,55 +197,6 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         revision=options.revision,
         config=options.config,
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`WxH` to (height, width)."""
-    try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT in pixels, such as 512x512, found {text!r}"
-        ) from None
-    if min(width, height) < 8 or width % 8 or height % 8:
-        near = "x".join(str(max(8, round(side / 8) * 8)) for side in (width, height))
-        raise argparse.ArgumentTypeError(f"expected multiples of 8, found {text}; {near} would do")
-    return height, width
-
-
-def _batches(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"expected positive numbers such as 1,2,4, found {text!r}")
-    return tuple(sorted(set(sizes)))
-
-
-def _scheduler(text: str) -> str:
-    from calotype import schedulers
-
-    try:
-        schedulers.select(text, {})
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
-    return text
-
-
-def _lora(text: str) -> tuple[Path, float]:
-    path, colon, weight = text.rpartition(":")
-    if not colon or weight.endswith(".safetensors"):
-        return Path(text), 1.0
-    try:
-        return Path(path), float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
-
-
-def _embedding(text: str) -> tuple[Path, str | None]:
-    path, found, token = text.partition(".safetensors:")
-    return (Path(path + ".safetensors"), token) if found and token else (Path(text), None)
 
 
 def _quieten() -> None:

@@ -1,0 +1,70 @@
+"""What the command line's texts mean: each function is an argparse type, and raises ArgumentTypeError."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from calotype.errors import RequestError
+
+
+def size(text: str) -> tuple[int, int]:
+    """`WxH` in pixels to (height, width), multiples of 8."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT in pixels, such as 512x512, found {text!r}"
+        ) from None
+    if min(width, height) < 8 or width % 8 or height % 8:
+        near = "x".join(str(max(8, round(side / 8) * 8)) for side in (width, height))
+        raise argparse.ArgumentTypeError(f"expected multiples of 8, found {text}; {near} would do")
+    return height, width
+
+
+def batches(text: str) -> tuple[int, ...]:
+    """`1,2,4`, ascending."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected positive numbers such as 1,2,4, found {text!r}")
+    return tuple(sorted(set(sizes)))
+
+
+def capabilities(text: str) -> tuple[str, ...]:
+    """`8.9,12.0`: compute capabilities, ascending."""
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"\d+\.\d", part) for part in found):
+        raise argparse.ArgumentTypeError(f"expected numbers such as 8.9,12.0, found {text!r}")
+    return tuple(sorted(set(found), key=lambda part: tuple(map(int, part.split(".")))))
+
+
+def scheduler(text: str) -> str:
+    """A name that a scheduler goes by."""
+    from calotype import schedulers
+
+    try:
+        schedulers.select(text, {})
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
+    return text
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """`FILE[:WEIGHT]`, 1 by default."""
+    path, colon, weight = text.rpartition(":")
+    if not colon or weight.endswith(".safetensors"):
+        return Path(text), 1.0
+    try:
+        return Path(path), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
+
+
+def embedding(text: str) -> tuple[Path, str | None]:
+    """`FILE[:TOKEN]`."""
+    path, found, token = text.partition(".safetensors:")
+    return (Path(path + ".safetensors"), token) if found and token else (Path(text), None)

@@ -1,0 +1,219 @@
+"""From an ONNX graph to a TensorRT plan, with either library: TensorRT, or TensorRT-RTX, which needs no GPU for it.
+
+Both are strongly typed: precision is what the graph says. What a plan takes is read from the builder's log, since a
+machine without a GPU can build a plan but not open it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calotype.backends._buffers import compare, label
+from calotype.errors import BackendError
+from calotype.manifest import ProgramSpec, TensorSpec
+from calotype_export.progress import Progress
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT64": "int64", "INT32": "int32"}
+# Weights in the plan, of those in the graph: float32 in place of float16 would be 2.
+_LARGEST_GROWTH = 1.5
+_SPARE_BYTES = 2**20
+_LEVELS = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderOptions:
+    """How plans are built. Empty or None leaves it to the library; `timing_cache` is read if it exists, and updated."""
+
+    compute_capabilities: tuple[str, ...] = ()  # such as ("8.9", "12.0"); TensorRT-RTX only
+    optimization_level: int | None = None  # 0 to 5
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimization_level is not None and self.optimization_level not in _LEVELS:
+            raise BackendError(f"--optimization-level: expected 0 to 5, found {self.optimization_level}")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A plan, and what its builder said of it; memory in bytes."""
+
+    data: bytes
+    seconds: float
+    activation_bytes: int
+    weight_bytes: int
+    layers: Counter[str]
+    precisions: Counter[str]
+
+
+@dataclass(slots=True)
+class _Log:
+    """What a builder said, as (severity, message)."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def errors(self) -> str:
+        """What went wrong, in the library's words."""
+        return (
+            "; ".join(text for severity, text in self.lines if "ERROR" in severity) or "it does not say why"
+        )
+
+    def bytes(self, what: str) -> int:
+        """The figure of the last line `Total <what>: N bytes`."""
+        found = [re.fullmatch(rf"Total {what}: (\d+) bytes", text) for _, text in self.lines]
+        sizes = [int(match[1]) for match in found if match]
+        if not sizes:
+            raise BackendError(
+                f"the builder's log has no line `Total {what}: N bytes`", "report this version"
+            )
+        return sizes[-1]
+
+    def layers(self) -> Iterator[tuple[str, list[str]]]:
+        """Kind and output types of every layer of the plan."""
+        listing = next((text for _, text in reversed(self.lines) if text.startswith("Layers:")), "")
+        for line in listing.splitlines():
+            kind = re.search(r"LayerType: (\w+)", line)
+            if kind:  # inputs and constants come first
+                yield kind[1], re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
+
+
+def build_plan(
+    library: Any, graph: Path, spec: ProgramSpec, options: BuilderOptions, progress: Progress
+) -> Built:
+    """Build the plan of the program `spec`, whose ONNX graph lies at `graph`, with `library`'s Python module.
+
+    BackendError where the library cannot parse or build it, or where weights grew: a wrong type costs time silently.
+    """
+    log = _Log()
+    logger = _logger(library, log)
+    builder = library.Builder(logger)
+    network = builder.create_network()
+    parser = library.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise BackendError(f"{label(spec)}: {graph.name} cannot be parsed: {errors}")
+    compare(spec, _tensors(network, "input"), _tensors(network, "output"))
+    _let_decompose(library, network)
+    config = _config(library, builder, options)
+    config.progress_monitor = _monitor(library, label(spec), progress)
+    begun = time.monotonic()
+    data = builder.build_serialized_network(network, config)
+    if data is None:
+        raise BackendError(f"{label(spec)}: no plan could be built: {log.errors()}")
+    _keep_timings(config, options)
+    layers = list(log.layers())
+    built = Built(
+        data=bytes(data),
+        seconds=time.monotonic() - begun,
+        activation_bytes=log.bytes("Activation Memory"),
+        weight_bytes=log.bytes("Weights Memory"),
+        layers=Counter(kind for kind, _ in layers),
+        precisions=Counter(dtype for _, dtypes in layers for dtype in dtypes),
+    )
+    check_size(spec, built)
+    return built
+
+
+def _let_decompose(library: Any, network: Any) -> None:
+    """Attention for which there is no kernel of its own is made of others; otherwise the build would fail."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == library.LayerType.ATTENTION_INPUT:
+            layer.__class__ = library.IAttentionInputLayer  # get_layer gives every kind as its base class
+            layer.attention.decomposable = True
+
+
+def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
+    """TF32 is off: it would round what the graph calls float32, the solver's state among it."""
+    config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.compute_capabilities:
+        config.num_compute_capabilities = len(options.compute_capabilities)
+    for index, capability in enumerate(options.compute_capabilities):
+        config.set_compute_capability(_capability(library, capability), index)
+    if options.timing_cache:
+        present = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(present), ignore_mismatch=False)
+    return config
+
+
+def _keep_timings(config: Any, options: BuilderOptions) -> None:
+    if options.timing_cache:
+        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def capabilities(library: Any) -> tuple[str, ...]:
+    """The compute capabilities that plans can be built for without a GPU; empty where the library cannot."""
+    known = getattr(library, "ComputeCapability", None)
+    names = known.__members__ if known is not None else ()
+    return tuple(f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM"))
+
+
+def _capability(library: Any, text: str) -> Any:
+    known = capabilities(library)
+    if text not in known:
+        raise BackendError(
+            f"--compute-capability: expected some of {', '.join(known) or 'none with this library'}, found {text!r}"
+        )
+    return library.ComputeCapability.__members__["SM" + text.replace(".", "")]
+
+
+def check_size(spec: ProgramSpec, built: Built) -> None:
+    stored = sum(file.size for file in spec.files)
+    if built.weight_bytes > _LARGEST_GROWTH * stored + _SPARE_BYTES:
+        raise BackendError(
+            f"{label(spec)}: its weights take {stored} bytes in the graph and {built.weight_bytes} in the plan; "
+            f"expected at most {_LARGEST_GROWTH} times as many",
+            "the plan computes in a wider type than the graph says: report this version of the library",
+        )
+
+
+def _tensors(network: Any, kind: str) -> Iterable[TensorSpec]:
+    for index in range(getattr(network, f"num_{kind}s")):
+        tensor = getattr(network, f"get_{kind}")(index)
+        dtype = tensor.dtype.name
+        yield TensorSpec(tensor.name, _DTYPES.get(dtype, dtype), tuple(tensor.shape))
+
+
+def _logger(library: Any, log: _Log) -> Any:
+    class Logger(library.ILogger):
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            log.lines.append((str(severity), message))
+
+    return Logger()
+
+
+def _monitor(library: Any, stage: str, progress: Progress) -> Any:
+    """Reports the steps of the outermost phase."""
+
+    class Monitor(library.IProgressMonitor):
+        def __init__(self) -> None:
+            library.IProgressMonitor.__init__(self)
+            self.outermost, self.steps = "", 1
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self.outermost, self.steps = name, steps
+                progress(f"build {stage}", 0, steps)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if name == self.outermost:
+                progress(f"build {stage}", min(step + 1, self.steps - 1), self.steps)
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            if name == self.outermost:
+                progress(f"build {stage}", self.steps, self.steps)
+
+    return Monitor()
