@@ -13,7 +13,7 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]
 STEPS: Final = 25
-GUIDANCE: Final = 4.0
+GUIDANCE: Final = 2.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,9 @@ FULL: Final = Budget(
     vae=900,
     text=1000,
     base=(4800, 32),
-    text_to_image=(2600, 16),
-    inpainting=(800, 16),
-    depth=(900, 16),
+    text_to_image=(6600, 16),
+    inpainting=(2400, 16),
+    depth=(2900, 16),
     estimator=1200,
 )
 QUICK: Final = Budget(

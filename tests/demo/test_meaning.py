@@ -1,8 +1,8 @@
 """What the checkpoints draw is what was asked, through the compiled runtime and through eager diffusers.
 
-A wrong scheduler, mask or channel order shows here as a wrong picture. The bounds are those of `demo/score`, on
-fewer pictures; where the shipped weights do not reach one yet, or by less than chance moves so few samples, `REACHED`
-holds what `demo/README.md` says they reach, less about two standard errors, so that a wrong picture still fails.
+A wrong scheduler, mask or channel order shows here as a wrong picture. The bounds are those of `demo/score`, which the
+shipped weights reach on 200 pictures; chance moves so few samples further, so shares and averages are given about two
+standard errors.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ EAGER = {
     INPAINTING: StableDiffusionInpaintPipeline,
     DEPTH: StableDiffusionDepth2ImgPipeline,
 }
-REACHED = {
+ON_FEW_PICTURES = {
     ("text-to-image", "colour"): 0.90,
-    ("text-to-image", "shape"): 0.62,
+    ("text-to-image", "shape"): 0.71,
     ("text-to-image", "position"): 0.85,
-    ("inpainting", "inside right"): 0.67,
-    ("depth", "silhouette IoU"): 0.75,
+    ("inpainting", "inside right"): 0.75,
+    ("depth", "silhouette IoU"): 0.82,
     ("depth", "colour"): 0.85,
-    ("depth", "texture"): 0.56,
+    ("depth", "texture"): 0.78,
 }
 
 Measures = Callable[[str], dict[str, Measure]]
@@ -84,7 +84,7 @@ def measures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _assert_met(measure: Measure) -> None:
-    bound = REACHED.get((measure.task, measure.name), measure.bound)
+    bound = ON_FEW_PICTURES.get((measure.task, measure.name), measure.bound)
     assert measure.value >= bound, (
         f"{measure.task}: {measure.name} is {measure.value:.3f}, expected {bound:.3f}"
     )
