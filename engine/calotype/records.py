@@ -28,7 +28,7 @@ def read(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    expected = {tuple: "list", Mapping: "object"}.get(origin) or kind.__name__
+    expected = "list" if origin is tuple else "object" if origin is Mapping else kind.__name__
     raise BundleError(f"{where}: expected {expected}, found {value!r}", "export the bundle again")
 
 

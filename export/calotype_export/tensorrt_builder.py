@@ -179,7 +179,7 @@ def check_size(spec: ProgramSpec, built: Built) -> None:
 def _tensors(network: Any, kind: str) -> Iterable[TensorSpec]:
     for index in range(getattr(network, f"num_{kind}s")):
         tensor = getattr(network, f"get_{kind}")(index)
-        dtype = tensor.dtype.name
+        dtype = str(tensor.dtype.name)
         yield TensorSpec(tensor.name, _DTYPES.get(dtype, dtype), tuple(tensor.shape))
 
 

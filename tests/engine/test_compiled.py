@@ -90,7 +90,7 @@ def test_another_program_is_refused(tmp_path: Path, changes: dict[str, Any], mes
 def test_a_driver_may_be_newer_but_must_know_the_cuda_of_the_build(tmp_path: Path) -> None:
     write(tmp_path, built())
     newer, older = (dataclasses.replace(HERE, driver=driver) for driver in ("14.0", "12.9"))
-    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, newer, ONE_MACHINE)
+    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, newer, ONE_MACHINE)[1].name == SPEC.name
     with pytest.raises(BackendError, match=r"driver: built with CUDA 13\.0, this driver knows 12\.9"):
         compiled.find(tmp_path, "tensorrt_rtx", SPEC, older, ONE_MACHINE)
 
@@ -98,7 +98,7 @@ def test_a_driver_may_be_newer_but_must_know_the_cuda_of_the_build(tmp_path: Pat
 def test_plans_for_several_capabilities_run_on_each_and_no_other(tmp_path: Path) -> None:
     write(tmp_path, built())
     ampere, turing = (dataclasses.replace(HERE, gpu="X", compute_capability=one) for one in ("8.6", "7.5"))
-    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, ampere, SEVERAL)
+    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, ampere, SEVERAL)[1].name == SPEC.name
     with pytest.raises(BackendError, match=r"compute_capability: built for 8\.6, 8\.9, found 7\.5"):
         compiled.find(tmp_path, "tensorrt_rtx", SPEC, turing, SEVERAL)
 

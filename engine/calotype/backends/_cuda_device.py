@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from typing import Any
 
@@ -15,7 +16,7 @@ def machine(library_version: str, index: int = 0) -> Machine:
     BackendError where cuda-bindings is missing, or where there are GPUs but none of that number.
     """
     try:
-        from cuda.bindings import runtime
+        runtime: Any = importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
         raise BackendError(
             f"cuda-bindings cannot be imported: {error}", 'pip install "cuda-bindings>=13"'
