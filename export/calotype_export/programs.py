@@ -6,6 +6,7 @@ everywhere except token ids, whatever precision the component computes in. `unet
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from diffusers import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation, CLIPTextModel, DPTForDepthEstimation
+
+from calotype_export.group_norm import steady
 
 Tensors = Mapping[str, Tensor]
 
@@ -60,7 +63,10 @@ class VaeEncoder(Program):
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        self.vae: Any = vae  # diffusers' annotations of encode and decode are not what they return
+        self.vae: Any = copy.deepcopy(
+            vae
+        )  # diffusers' annotations of encode and decode are not what they return
+        steady(self.vae.encoder)
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         posterior = self.vae.encode(inputs["image"].to(dtype_of(self.vae))).latent_dist

@@ -79,7 +79,18 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, .
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _strip(program.model)
+    _rename_namesakes(program.model)
     return program.model
+
+
+def _rename_namesakes(model: ir.Model) -> None:
+    """Rename inner values that the exporter called what an output is called: `mean` of an operator `mean`."""
+    ends = [*model.graph.inputs, *model.graph.outputs]
+    names, kept = {value.name for value in ends}, {id(value) for value in ends}
+    inner = [value for node in model.graph for value in node.outputs]
+    for index, value in enumerate(inner):
+        if value.name in names and id(value) not in kept:
+            value.name = f"{value.name}_inner_{index}"
 
 
 def write(model: ir.Model, path: Path, stored: Weights) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
 from calotype_export import signatures, trace, unet_step
+from calotype_export.programs import Program, Tensors
 from tests.export import modules
 
 BATCHES = (1, 2)
@@ -145,3 +147,16 @@ def test_tracing_and_writing_take_less_than_one_and_a_half_times_the_exported_si
     used, size = (int(word) for word in answer.stdout.split()[-2:])
     assert size > 350e6
     assert used < 1.5 * size
+
+
+def test_an_operator_with_an_outputs_name_does_not_take_it() -> None:
+    class Mean(Program):
+        outputs = ("mean",)
+
+        def forward(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+            return {"mean": inputs["x"] - inputs["x"].mean(dim=-1, keepdim=True)}
+
+    x = torch.arange(6.0).reshape(2, 3)
+    graph = trace.trace(Mean(), {"x": x}, Mean.outputs)
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
+    np.testing.assert_allclose(session.run(["mean"], {"x": x.numpy()})[0], [[-1, 0, 1]] * 2)
