@@ -100,7 +100,6 @@ MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "no guidance": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 1.0}),
     "guidance below one": ("text-to-image", "plain", "dpmpp_2m", {"guidance_scale": 0.0}),
     "an unguided bundle": ("text-to-image", "unguided", "euler", {"guidance_scale": 1.0, "negative_prompt": None}),
-    "an earlier hidden state": ("text-to-image", "plain", "ddim", {"clip_skip": 1}),
     "timesteps": ("text-to-image", "plain", "ddpm", {"timesteps": [900, 600, 300, 100]}),
     "sigmas": ("text-to-image", "plain", "euler", {"sigmas": [14.0, 7.0, 3.0, 1.0, 0.2]}),
     "given latents": ("text-to-image", "plain", "unipc", {"latents": "draw"}),
