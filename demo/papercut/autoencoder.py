@@ -62,7 +62,9 @@ def train_autoencoder(steps: int, seed: int, cache: Path) -> AutoencoderKL:
         pictures = to_tensor(np.stack(crops)).to(device())
         with torch.autocast(device().type, torch.bfloat16):
             posterior = autoencoder.encode(pictures).latent_dist
-            decoded = autoencoder.decode(posterior.sample()).sample.float()
+            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed + step))
+            latents = posterior.mean + posterior.std * noise.to(device())
+            decoded = autoencoder.decode(latents).sample.float()
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         colour = functional.l1_loss(functional.avg_pool2d(decoded, 8), functional.avg_pool2d(pictures, 8))
         sharp = functional.l1_loss(decoded, pictures) + functional.mse_loss(decoded, pictures)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -91,6 +92,7 @@ class Training:
     @cached_property
     def base(self) -> UNet2DConditionModel:
         """The inner UNet, trained on latents averaged over 2 x 2."""
+        torch.manual_seed(self.seed + 2)
         unet = build_inner_unet()
         schedule = Schedule(self.budget.base[0], 1.5e-3, decay=0.5, average=0.995)
         return self._train(
@@ -100,11 +102,13 @@ class Training:
     @cached_property
     def text_to_image(self) -> UNet2DConditionModel:
         """The inner UNet and a level around it, trained on the latents themselves."""
+        base = self.base
+        torch.manual_seed(self.seed + 3)
         return self._refine(
             "text-to-image",
             self.budget.text_to_image,
             self.pictures.without_extras(),
-            add_outer_level(self.base),
+            add_outer_level(base),
         )
 
     @cached_property
@@ -133,6 +137,15 @@ class Training:
         train_unet(Painter(unet, self.text_encoder), examples, self.tokenizer, course, self.cache)
         return unet
 
+    def _write_text_to_image(self, folder: Path) -> None:
+        painter = Painter(self.text_to_image, self.text_encoder)
+        checkpoints.write_text_to_image(folder, self.autoencoder, painter, self.tokenizer)
+
+    def _write_shared(self, folder: Path) -> None:
+        """Write what the other checkpoints link to, unless it is there."""
+        if not (folder / checkpoints.TEXT_TO_IMAGE / "model_index.json").is_file():
+            self._write_text_to_image(folder)
+
     def run(self, stage: str, folder: Path) -> None:
         """Run one stage with whatever it needs, and write its checkpoint into `folder` if it has one."""
         match stage:
@@ -143,11 +156,12 @@ class Training:
             case "base":
                 _ = self.base
             case "text-to-image":
-                painter = Painter(self.text_to_image, self.text_encoder)
-                checkpoints.write_text_to_image(folder, self.autoencoder, painter, self.tokenizer)
+                self._write_text_to_image(folder)
             case "inpainting":
+                self._write_shared(folder)
                 checkpoints.write_inpainting(folder, self.inpainting)
             case "depth":
+                self._write_shared(folder)
                 estimator = train_depth_estimator(self.budget.estimator, self.seed, self.cache)
                 checkpoints.write_depth(folder, self.depth, estimator, build_processor())
             case _:
