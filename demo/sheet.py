@@ -1,6 +1,6 @@
 """The contact sheet of `make demo`: the demo checkpoints are compiled, drawn with in all four ways, and timed.
 
-`python demo/sheet.py [--output FOLDER] [--backend NAME] [--steps N]` writes FOLDER/sheet.png and the pictures on it.
+`python demo/sheet.py [--output FOLDER] [--backend NAME] [--steps N]` writes FOLDER/sheet.png.
 """
 
 from __future__ import annotations

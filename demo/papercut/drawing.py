@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,11 +58,6 @@ def eager(checkpoint: Path, pipeline_class: type[Any]) -> Draw:
         return np.asarray(pipeline(generator=generator, **arguments).images[0].convert("RGB"))
 
     return draw
-
-
-def without_depth(order: Order) -> Order:
-    """The same order, its depth left to the checkpoint's own estimator."""
-    return replace(order, depth=None)
 
 
 def _arguments(order: Order) -> dict[str, Any]:

@@ -73,11 +73,6 @@ def fit(
     module.load_state_dict(average.state_dict())
 
 
-def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The moving average stored in a stage's checkpoint, finished or not."""
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
-
-
 def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)  # pyright: ignore[reportPrivateUsage]

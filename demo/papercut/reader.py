@@ -111,7 +111,7 @@ def _mode(colours: Pixels) -> Pixels:
 
 
 def _fill_dots(mask: Mask) -> Mask:
-    """Fill holes no larger than a dot whose paper looks like the background's; a ring keeps its hole."""
+    """Fill holes no larger than a dot; a ring keeps its hole, unless it was drawn too small."""
     labels, count = _components(~mask)
     for label in range(1, count + 1):
         hole = labels == label

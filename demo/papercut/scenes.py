@@ -89,7 +89,7 @@ def split_of(scene: Scene) -> Split:
 
 
 def sample_scene(generator: np.random.Generator, split: Split) -> Scene:
-    """Draw a scene of `split`, every attribute uniform and independent within it."""
+    """Draw a scene of `split`: attributes are independent, and uniform but for texture, of which half is plain."""
     while True:
         scene = _draw_scene(generator)
         if split_of(scene) == split and _is_legible(scene):

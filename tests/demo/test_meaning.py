@@ -1,8 +1,8 @@
 """What the checkpoints draw is what was asked, through the compiled runtime and through eager diffusers.
 
 A wrong scheduler, mask or channel order shows here as a wrong picture. The bounds are those of `demo/score`, which the
-shipped weights reach on 200 pictures; chance moves so few samples further, so shares and averages are given about two
-standard errors.
+shipped weights reach on 200 pictures; chance moves so few samples further, so the bounds that they pass narrowly are
+given one to two standard errors.
 """
 
 from __future__ import annotations
