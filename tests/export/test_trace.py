@@ -159,4 +159,5 @@ def test_an_operator_with_an_outputs_name_does_not_take_it() -> None:
     x = torch.arange(6.0).reshape(2, 3)
     graph = trace.trace(Mean(), {"x": x}, Mean.outputs)
     session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
-    np.testing.assert_allclose(session.run(["mean"], {"x": x.numpy()})[0], [[-1, 0, 1]] * 2)
+    found = np.asarray(session.run(["mean"], {"x": x.numpy()})[0])
+    np.testing.assert_allclose(found, [[-1, 0, 1]] * 2)
