@@ -155,12 +155,11 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
     ]
     if _version(here.driver) < _version(one.machine.cuda):
         wrong.append(f"driver: built with CUDA {one.machine.cuda}, this driver knows {here.driver or 'none'}")
-    capabilities = (
-        one.options.get(needs.capabilities, ()) if needs.capabilities else (here.compute_capability,)
-    )
-    if here.compute_capability not in capabilities:
-        built_for = ", ".join(capabilities)
-        wrong.append(f"compute_capability: built for {built_for}, found {here.compute_capability or 'none'}")
+    built_for = one.options.get(needs.capabilities, ()) if needs.capabilities else None
+    if built_for is not None and here.compute_capability not in built_for:
+        wrong.append(
+            f"compute_capability: built for {', '.join(built_for)}, found {here.compute_capability or 'none'}"
+        )
     return wrong
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 from types import MappingProxyType
@@ -107,4 +108,4 @@ def _with_target(library: Any, backend: str, options: BuilderOptions, here: Mach
             "this machine has no GPU to build plans for",
             f"name some with --compute-capability; this library knows {', '.join(known)}",
         )
-    return BuilderOptions(asked, options.optimization_level, options.timing_cache)
+    return dataclasses.replace(options, compute_capabilities=asked)
