@@ -172,10 +172,7 @@ def cell_targets(scene: Scene) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     classes = np.full((CELLS**2, 2 + len(_ITEM_CLASSES)), _ABSENT, dtype=np.int64)
     classes[:, 0], classes[:, 1] = tuple(BACKGROUNDS).index(scene.background), 0
     ways = np.zeros((CELLS**2, 2), dtype=np.float32)
-    for item in scene.items:
-        place = min(
-            sum(CENTRES.values(), ()), key=lambda place: float(np.hypot(*np.subtract(place, item.centre)))
-        )
+    for item, place in zip(scene.items, CENTRES[scene.arrangement], strict=True):
         way = (np.asarray(place) - middles) / RADII[item.size]
         covered = np.linalg.norm(way, axis=1) < _REACH
         classes[covered, 1:] = (1, *_item_attributes(item))
