@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import diffusers
 import numpy as np
@@ -70,14 +71,14 @@ class Difference:
 
 
 class Eager:
-    """A checkpoint in eager diffusers, float32, with a fresh scheduler for each request."""
+    """A checkpoint in eager diffusers, with a fresh scheduler for each request; noise is float32's in float64 too."""
 
-    def __init__(self, checkpoint: Path, way: str) -> None:
+    def __init__(self, checkpoint: Path, way: str, dtype: torch.dtype = torch.float32) -> None:
         kind: Any = getattr(diffusers, WAYS[way])
         options = (
             {} if way == "depth-to-image" else {"safety_checker": None, "requires_safety_checker": False}
         )
-        self.pipeline: Any = kind.from_pretrained(checkpoint, torch_dtype=torch.float32, **options)
+        self.pipeline: Any = kind.from_pretrained(checkpoint, torch_dtype=dtype, **options)
         self.pipeline.set_progress_bar_config(disable=True)
         self._config = dict(self.pipeline.scheduler.config)
 
@@ -94,7 +95,7 @@ class Eager:
         seeds: list[int] = list(seed) if isinstance(seed, list) else [int(seed)]
         generators = [torch.Generator().manual_seed(each) for each in seeds]
         generator: Any = generators if isinstance(seed, list) else generators[0]
-        with torch.no_grad():
+        with torch.no_grad(), mock.patch("torch.randn", _float32_draws):
             latents = self.pipeline(**arguments, generator=generator, output_type="latent").images
             decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
         pictures = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
@@ -104,12 +105,29 @@ class Eager:
 def compare(eager: Eager, pipeline: Pipeline, scheduler: str, request: Mapping[str, Any]) -> Difference:
     """The same `request` through both."""
     expected, expected_pictures = eager.draw(scheduler, request)
-    arguments = {name: _numpy(value) for name, value in request.items()}
-    found = pipeline(**arguments, scheduler=scheduler, output_type="latent").images
+    found = draw_latents(pipeline, scheduler, request)
     pictures = pipeline.decode_latents(found)
     apart = np.abs(np.round(pictures * 255) - np.round(expected_pictures * 255)) > 1
-    distance = np.linalg.norm(found.astype(np.float64) - expected) / np.linalg.norm(expected)
-    return Difference(float(distance), float(apart.mean()))
+    return Difference(distance(found, expected), float(apart.mean()))
+
+
+def draw_latents(pipeline: Pipeline, scheduler: str, request: Mapping[str, Any]) -> Array:
+    """Final latents (n, C, H, W) of a request that may hold tensors."""
+    arguments = {name: _numpy(value) for name, value in request.items()}
+    return pipeline(**arguments, scheduler=scheduler, output_type="latent").images
+
+
+def distance(found: Array, expected: Array) -> float:
+    """Relative L2, in float64."""
+    exact = expected.astype(np.float64)
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
+_randn = torch.randn
+
+
+def _float32_draws(*shape: Any, dtype: torch.dtype | None = None, **options: Any) -> torch.Tensor:
+    return _randn(*shape, dtype=torch.float32, **options).to(dtype or torch.float32)
 
 
 def _numpy(value: Any) -> Any:

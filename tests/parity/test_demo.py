@@ -1,4 +1,8 @@
-"""The demo checkpoints against eager diffusers: three schedulers in the tests, all of them with --parity=full."""
+"""The demo checkpoints against eager diffusers: three schedulers in the tests, all of them with --parity=full.
+
+Seven steps of a second-order solver from nearly pure noise multiply rounding errors by some hundreds: there eager's own
+float32 is up to 3.3e-4 from the same pipeline in float64. Where float32 misses the bound, float64 decides.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from PIL import Image
 
 from calotype import Pipeline
 from tests.bundles import ROOT
-from tests.parity.eager import SCHEDULERS, Eager, compare
+from tests.parity.eager import SCHEDULERS, Eager, compare, distance, draw_latents
 
 sys.path.insert(0, str(ROOT / "demo"))
 
@@ -46,8 +50,15 @@ def pipeline_of(name: str) -> Pipeline:
 
 
 @cache
-def eager_of(name: str, way: str) -> Eager:
-    return Eager(ROOT / "demo" / name, way)
+def eager_of(name: str, way: str, bits: int = 32) -> Eager:
+    return Eager(ROOT / "demo" / name, way, torch.float64 if bits == 64 else torch.float32)
+
+
+def check_against_float64(name: str, way: str, scheduler: str, arguments: dict[str, Any]) -> None:
+    exact, _ = eager_of(name, way, 64).draw(scheduler, arguments)
+    rounded, _ = eager_of(name, way).draw(scheduler, arguments)
+    found = draw_latents(pipeline_of(name), scheduler, arguments)
+    assert distance(found, exact) <= max(1e-4, distance(rounded, exact))
 
 
 def test_the_picture_is_that_of_eager_diffusers(case: str, scheduler: str) -> None:
@@ -66,4 +77,8 @@ def test_the_picture_is_that_of_eager_diffusers(case: str, scheduler: str) -> No
         mask[100:400, 130:390] = 255
         arguments |= {"mask_image": Image.fromarray(mask), "strength": 1.0}
 
-    compare(eager_of(name, way), pipeline_of(name), scheduler, arguments).check()
+    difference = compare(eager_of(name, way), pipeline_of(name), scheduler, arguments)
+    assert difference.pixels <= 1e-3
+    if difference.latents > 1e-4:
+        assert scheduler not in BRIEF
+        check_against_float64(name, way, scheduler, arguments)
