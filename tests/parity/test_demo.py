@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from PIL import Image
 
 from calotype import Pipeline
