@@ -63,9 +63,9 @@ class VaeEncoder(Program):
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        self.vae: Any = copy.deepcopy(
-            vae
-        )  # diffusers' annotations of encode and decode are not what they return
+        shared = {id(weight): weight for weight in (*vae.parameters(), *vae.buffers())}
+        # Any: diffusers' annotations of encode and decode are not what they return
+        self.vae: Any = copy.deepcopy(vae, shared)
         steady(self.vae.encoder)
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
