@@ -26,6 +26,9 @@ class Source:
 
 def open_source(source: Source, progress: Progress = silent) -> Checkpoint:
     """The checkpoint that `source` names. CheckpointError says what is wrong with it; nothing is loaded yet."""
+    if source.revision is not None and Path(source.checkpoint).exists():
+        raise CheckpointError(f"--revision {source.revision}: {source.checkpoint} lies on this machine",
+                              "--revision goes with a Hub id `owner/name`")  # fmt: skip
     if source.config is None:
         found = open_checkpoint(source.checkpoint, source.revision, progress)
     elif Path(source.checkpoint).is_dir():

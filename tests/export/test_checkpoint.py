@@ -112,6 +112,11 @@ def test_a_file_is_refused_with_what_to_do(tmp_path: Path, name: str, hint: str)
     assert hint in refused(tmp_path / name, f"{name} is a file, expected a folder")
 
 
+def test_a_revision_goes_with_a_hub_id_only(sd15_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"--revision main: .* lies on this machine"):
+        opening.open_source(opening.Source(sd15_folder, revision="main"))
+
+
 def test_a_config_folder_goes_with_a_single_file_only(sd15_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder, which has configs of its own"):
         opening.open_source(opening.Source(sd15_folder, config=sd15_folder))
