@@ -93,8 +93,7 @@ class Gate:
         raise ParityError(
             f"{self.subject} misses its gate: relative L2 against eager diffusers, in {backend}: expected at most "
             f"{self.bound:.2e} ({self.reason}), found {found.relative_l2:.2e}, {times:.3g} times as much",
-            "compare the versions of torch, diffusers and the backend with those that the project pins; "
-            "nothing was written",
+            "compare the versions of torch, diffusers and the backend with those that the project pins",
         )
 
 
