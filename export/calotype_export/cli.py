@@ -26,6 +26,9 @@ _PRECISIONS = ("fp32", "fp16", "bf16")
 _CHECKPOINT = "a folder in diffusers' layout, a Hub id, or a .safetensors file (with --config)"
 
 
+Commands = argparse._SubParsersAction  # of subcommands: argparse has no public name for it
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
     options = _parser().parse_args(argv)
@@ -57,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_build, _add_verify, _add_compile, _add_synthetic):
+        add(commands)
+    return parser
 
+
+def _add_build(commands: Commands) -> None:
     build = commands.add_parser("build", help="compile a checkpoint into a bundle")
     build.set_defaults(command=_build)
     build.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
@@ -87,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _source_options(build)
 
+
+def _add_verify(commands: Commands) -> None:
     verify = commands.add_parser("verify", help="compare a bundle with eager diffusers")
     verify.set_defaults(command=_verify)
     verify.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -94,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--backend", metavar="NAME", help="the backend to compare (default: as at export)")
     _source_options(verify)
 
+
+def _add_compile(commands: Commands) -> None:
     compile_ = commands.add_parser(
         "compile", help="build a backend's plans for a bundle, for one kind of machine"
     )
@@ -111,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         "--timing-cache", type=Path, metavar="FILE", help="measured kernels: read if it exists, and updated"
     )
 
+
+def _add_synthetic(commands: Commands) -> None:
     synthetic = commands.add_parser(
         "synthetic", help="write a random-weight checkpoint of a public architecture"
     )
@@ -124,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
     )
     synthetic.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
-    return parser
 
 
 def _source_options(parser: argparse.ArgumentParser) -> None:
