@@ -29,6 +29,12 @@ class Bundle:
         BundleError names the first file that is missing, truncated, changed, a link or outside the folder.
         """
         root = Path(path)
+        if not root.is_dir():
+            found = "a file" if root.exists() else "nothing"
+            raise BundleError(
+                f"{root} is no bundle: expected a folder, found {found}",
+                "make one with `calotype-export build CHECKPOINT -o BUNDLE`",
+            )
         if not (root / MANIFEST).is_file():
             raise BundleError(
                 f"{root} is no bundle: it has no {MANIFEST}",
@@ -64,12 +70,14 @@ class Bundle:
 
     def json(self, name: str) -> Mapping[str, Any]:
         """The JSON file `name` of the bundle; BundleError where it cannot be read."""
+        where = f"{self.root.name}/{name}"
         try:
-            return json.loads((self.root / name).read_text("utf-8"))
+            found = json.loads((self.root / name).read_text("utf-8"))
         except (OSError, ValueError) as error:  # no UTF-8, or no JSON
-            raise BundleError(
-                f"{self.root.name}/{name} cannot be read: {error}", "export the bundle again"
-            ) from error
+            raise BundleError(f"{where} cannot be read: {error}", "export the bundle again") from error
+        if not isinstance(found, dict):
+            raise BundleError(f"{where}: expected an object, found {found!r}", "export the bundle again")
+        return found
 
     @property
     def digest(self) -> str:

@@ -120,4 +120,21 @@ class Manifest:
                 else "export again"
             )
             raise BundleError(f"{where}: format_version: expected {FORMAT_VERSION}, found {version!r}", hint)
-        return records.read(cls, found, where)
+        manifest = records.read(cls, found, where)
+        _check_sizes(manifest, where)
+        return manifest
+
+
+def _check_sizes(manifest: Manifest, where: str) -> None:
+    """BundleError where a size is not positive, or a list that must hold something is empty."""
+    sizes = ("height", "width", "latent_channels", "vae_scale_factor", "state_slots", "max_length")
+    for name, value in [(name, getattr(manifest, name)) for name in sizes]:
+        if value < 1:
+            raise BundleError(f"{where}: {name}: expected at least 1, found {value}", "export again")
+    if not manifest.batches or min(manifest.batches) < 1:
+        raise BundleError(
+            f"{where}: batches: expected sizes of at least 1, found {list(manifest.batches)}", "export again"
+        )
+    for program in manifest.programs:
+        if not program.files:
+            raise BundleError(f"{where}: program {program.name} has no files", "export again")

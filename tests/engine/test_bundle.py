@@ -170,3 +170,45 @@ def test_a_file_that_is_no_text_is_refused_when_it_is_read(folder: Path) -> None
 
     with pytest.raises(BundleError, match=r"scheduler\.json cannot be read: 'utf-8' codec"):
         Bundle.open(folder).json("scheduler.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batches": []}, "batches: expected sizes of at least 1, found []"),
+        ({"height": -8}, "height: expected at least 1, found -8"),
+        (
+            {
+                "programs": [
+                    {
+                        "name": "text_encoder",
+                        "batch": 1,
+                        "precision": "fp32",
+                        "inputs": [],
+                        "outputs": [],
+                        "files": [],
+                    }
+                ]
+            },
+            "program text_encoder has no files",
+        ),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    edit(folder, **changes)
+
+    assert message in refused(folder)
+
+
+def test_a_file_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"")
+
+    with pytest.raises(BundleError, match="is no bundle: expected a folder, found a file"):
+        Bundle.open(tmp_path / "picture")
+
+
+def test_a_json_file_that_holds_no_object_is_refused(folder: Path) -> None:
+    (folder / "list.json").write_text("[1]")
+
+    with pytest.raises(BundleError, match=r"list.json: expected an object, found \[1\]"):
+        Bundle.open(folder).json("list.json")
