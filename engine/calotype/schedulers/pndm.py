@@ -31,7 +31,7 @@ def pndm(settings: Settings, options: ScheduleOptions) -> Solution:
     if not settings.flag("skip_prk_steps", False):
         raise RequestError(
             "PNDMScheduler with skip_prk_steps = false is not offered: its Runge-Kutta steps need 6 state slots",
-            "set skip_prk_steps to true in the scheduler's configuration, as Stable Diffusion does",
+            "the scheduler `pndm` skips them, as Stable Diffusion does",
         )
     kind = settings.choice("prediction_type", "epsilon", ("epsilon", "v_prediction"))
     levels = train_levels(settings, train_alphas(settings, Betas()), set_alpha_to_one=False)
