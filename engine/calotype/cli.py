@@ -22,7 +22,7 @@ Command = Callable[[argparse.Namespace], listing.Listing]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:
@@ -170,6 +170,7 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         "evaluations": result.evaluations,
         "timings": dict(result.timings),
         "truncated": list(result.truncated),
+        "negative_truncated": list(result.negative_truncated),
         "nsfw_content_detected": result.nsfw_content_detected,
     }
     return data, "\n".join(data["images"])
@@ -185,7 +186,8 @@ def _check_backend(options: argparse.Namespace) -> None:
 
 
 def _warn(result: Result, paths: Sequence[Path]) -> None:
-    warnings = [f"the prompt was cut; this fell off: {text}" for text in result.truncated if text]
+    cut = (("prompt", result.truncated), ("negative prompt", result.negative_truncated))
+    warnings = [f"the {kind} was cut; this fell off: {text}" for kind, texts in cut for text in texts if text]
     for path, flagged in zip(paths, result.nsfw_content_detected or (False,) * len(paths), strict=True):
         if flagged:
             warnings.append(f"{path}: the safety checker took offence and blackened the picture")

@@ -18,7 +18,7 @@ from calotype import images
 from calotype.draws import Draws
 from calotype.errors import RequestError
 from calotype.manifest import Manifest
-from calotype.request import Request
+from calotype.request import Request, described
 from calotype.schedule import Schedule
 from calotype.vision import DepthEstimator, Segmenter, Vae
 
@@ -153,7 +153,7 @@ def _latents(value: Any, name: str, manifest: Manifest) -> Array:
         channels, height, width = manifest.latent_shape
         raise RequestError(
             f"`{name}`: expected latents, finite numbers of shape (n, {channels}, {height}, {width}); "
-            f"found shape {latents.shape}",
+            f"found {described(latents)}",
             "pictures have their channels last, (n, h, w, 3)",
         )
     return latents
@@ -192,7 +192,7 @@ def _depth(request: Request, senses: Senses, size: tuple[int, ...]) -> Array:
     if request.depth_map is not None:
         depth = np.asarray(request.depth_map, np.float32)
         if depth.ndim not in (2, 3) or not depth.size or not np.isfinite(depth).all():
-            raise RequestError(f"`depth_map`: expected finite numbers (n, h, w), found shape {depth.shape}")
+            raise RequestError(f"`depth_map`: expected finite numbers (n, h, w), found {described(depth)}")
         depth = depth if depth.ndim == 3 else depth[None]
     elif senses.depth_estimator is None:
         raise RequestError("this bundle has no depth_estimator", "give `depth_map`")
@@ -214,9 +214,7 @@ def _given_or_drawn(request: Request, draws: Draws, shape: tuple[int, ...]) -> A
         return draws.normal(shape)
     latents = np.asarray(request.latents, np.float32)
     if latents.shape != shape or not np.isfinite(latents).all():
-        raise RequestError(
-            f"`latents`: expected finite numbers of shape {shape}, found shape {latents.shape}"
-        )
+        raise RequestError(f"`latents`: expected finite numbers of shape {shape}, found {described(latents)}")
     return latents
 
 

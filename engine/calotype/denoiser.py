@@ -99,23 +99,38 @@ class Denoiser:
         return done
 
     def state(self, latents: Array) -> Array:
-        """The state (n, S, C, H, W) that a schedule begins with: `latents` in slot 0, the other slots empty."""
+        """The state (n, S, C, H, W) that a schedule begins with: `latents` in slot 0, the other slots empty.
+
+        RequestError for latents of another shape than the bundle's.
+        """
+        _check_shape("latents", latents, self._manifest.latent_shape)
         state = np.zeros((len(latents), self._manifest.state_slots, *latents.shape[1:]), np.float32)
         state[:, 0] = latents
         return state
 
-    def step(self, job: Job, row: int, state: Array) -> Array:
-        """One row of the job's schedule on a host copy of the state (n, S, C, H, W): the state after it.
+    def step(
+        self, schedule: Schedule, row: int, state: Array, conditions: Conditions, noise: Array | None
+    ) -> Array:
+        """One row of the schedule on a host copy of the state (n, S, C, H, W): the state after it.
 
-        RequestError from within a run's hooks, whose state is in the programs.
+        RequestError from within a run's hooks, whose state is in the programs, and for a row or a shape that is not
+        the schedule's or the bundle's.
         """
         self._refuse_within_a_run()
+        if not 0 <= row < len(schedule):
+            raise RequestError(f"`row`: this schedule has rows 0 to {len(schedule) - 1}, found {row}")
+        if schedule.draws[row] and noise is None:
+            raise RequestError(
+                f"row {row} of this {schedule.name} takes noise, found none", "draw some and pass it"
+            )
+        _check_shape("state", state, (self._manifest.state_slots, *self._manifest.latent_shape))
+        if noise is not None:
+            _check_shape("noise", noise, self._manifest.latent_shape, len(state))
         done: list[Array] = []
         for pictures, batch in self._chunks(len(state)):
             program = self._programs[batch]
-            self._prepare(program, state[pictures], job.conditions, pictures)
-            noise = job.draws.get(row)
-            program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
+            self._prepare(program, state[pictures], conditions, pictures)
+            program.run(self._row(program, schedule, row, None if noise is None else noise[pictures]))
             done.extend(program.get("state", index) for index in range(len(state[pictures])))
         return np.stack(done)
 
@@ -176,6 +191,14 @@ class Denoiser:
         if noise is not None:
             inputs["noise"] = _padded(noise, program.spec.input("noise").shape)
         return inputs
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, ...], count: int | None = None) -> None:
+    """RequestError unless `array` has `shape` behind a first axis, which is `count` long or at least one."""
+    found = np.shape(array)
+    if found[1:] != shape or len(found) != len(shape) + 1 or not found[0] or count not in (None, found[0]):
+        sides = ", ".join(str(side) for side in (count or "n", *shape))
+        raise RequestError(f"`{name}`: expected shape ({sides}), found {found}")
 
 
 def _padded(rows: Array | None, shape: tuple[int, ...]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,8 +114,10 @@ def _opened(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        found = re.search(r"\d+", str(error))
         raise RequestError(
-            f"{name}: expected at most {MAX_PIXELS} pixels; {error}", "make it smaller"
+            f"{name}: expected at most {MAX_PIXELS} pixels, found {found[0] if found else 'more'}",
+            "make it smaller",
         ) from error
     except _UNREADABLE as error:
         raise RequestError(

@@ -73,6 +73,11 @@ class Pipeline:
         where the programs give NaN or black.
         """
         if isinstance(prompt, Request):
+            if arguments:
+                raise RequestError(
+                    f"a Request was given, and `{next(iter(arguments))}` beside it",
+                    "dataclasses.replace(request, ...) makes another request",
+                )
             request = prompt
         else:
             request = Request.build(arguments if prompt is None else {"prompt": prompt, **arguments})
@@ -80,7 +85,7 @@ class Pipeline:
             return self._draw(request)
 
     def tokenize(self, prompt: str | Sequence[str]) -> list[Tokens]:
-        """The token ids of each prompt, and what fell off past the model's length."""
+        """The token ids (T,) of each prompt, and what fell off past the model's length. RequestError for no text."""
         return self._loaded.text.tokenize(prompts.listed(prompt))
 
     def encode_prompt(
@@ -91,7 +96,7 @@ class Pipeline:
         num_images_per_prompt: int = 1,
         clip_skip: int | None = None,
     ) -> Embeddings:
-        """Embeddings of the prompts, each repeated `num_images_per_prompt` times in a row."""
+        """Embeddings (n, T, D) of the prompts, each repeated `num_images_per_prompt` times in a row. RequestError."""
         request = Request(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -103,19 +108,22 @@ class Pipeline:
             return prompts.embeddings(settled, self.manifest, self._loaded.text)
 
     def encode_image(self, image: Any, generator: Generator | None = None) -> Array:
-        """Latents (n, C, H, W) of pictures: a sample of the VAE's posterior, or its mean without a generator."""
+        """Latents (n, C, H, W) of pictures: a sample of the VAE's posterior, or its mean without a generator.
+
+        RequestError where a picture cannot be read.
+        """
         pixels = images.to_model(image, self.manifest.height, self.manifest.width)
         with self._lock:
             moments = self._loaded.senses.vae.encode(pixels)
         return moments.mean if generator is None else moments.sample(generator.normal(moments.mean.shape))
 
     def decode_latents(self, latents: Array) -> Array:
-        """Pictures (n, height, width, 3) in [0, 1] from latents (n, C, H, W)."""
+        """Pictures (n, height, width, 3) in [0, 1] from latents (n, C, H, W). BackendError for NaN or black."""
         with self._lock:
             return self._loaded.senses.vae.decode(latents)
 
     def estimate_depth(self, image: Any) -> Array:
-        """Depth (n, h, w) as the bundle's estimator predicts it: what `depth_map` takes."""
+        """Depth (n, h, w) as the bundle's estimator predicts it: what `depth_map` takes. RequestError."""
         estimator = self._loaded.senses.depth_estimator
         if estimator is None:
             raise RequestError(f"{self.bundle.root.name} has no depth_estimator", "export a depth checkpoint")
@@ -154,18 +162,13 @@ class Pipeline:
         """One row of the schedule: one UNet evaluation, guidance and solver update.
 
         `state` (n, S, C, H, W) comes from `initial_state` or the step before, latents in slot 0. `noise`
-        (n, C, H, W) is needed where `schedule.draws[row]`. Returns the state after the row.
+        (n, C, H, W) is needed where `schedule.draws[row]`. Returns the state after the row. RequestError.
         """
-        if schedule.draws[row] and noise is None:
-            raise RequestError(
-                f"row {row} of this {schedule.name} takes noise, found none", "draw some and pass it"
-            )
-        draws = {} if noise is None else {row: noise}
         with self._lock:
-            return self._loaded.denoiser.step(Job(schedule, state[:, 0], conditions, draws), row, state)
+            return self._loaded.denoiser.step(schedule, row, state, conditions, noise)
 
     def initial_state(self, latents: Array) -> Array:
-        """The state (n, S, C, H, W) that a hand-written loop of `step` begins with."""
+        """The state (n, S, C, H, W) that a hand-written loop of `step` begins with. RequestError."""
         return self._loaded.denoiser.state(latents)
 
     def close(self) -> None:
@@ -189,12 +192,16 @@ class Pipeline:
             images=pictures,
             seeds=draws.seeds,
             timings=timings(self._loaded.programs, before, total),
-            truncated=tuple(tokens.truncated for tokens in self.tokenize(request.prompt or ())),
+            truncated=self._truncated(request.prompt),
+            negative_truncated=self._truncated(request.negative_prompt),
             nsfw_content_detected=flags,
             backend=self.backend,
             evaluations=len(schedule),
             parameters=describe(request, self.bundle, schedule, draws.seeds, self.backend),
         )
+
+    def _truncated(self, prompt: str | Sequence[str] | None) -> tuple[str, ...]:
+        return tuple(tokens.truncated for tokens in self.tokenize(prompt or ()))
 
     def _schedule(self, request: Request) -> Schedule:
         return plan(request, self.bundle.json("scheduler.json"), self.manifest.state_slots)

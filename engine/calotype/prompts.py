@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calotype.errors import RequestError
 from calotype.manifest import Manifest
-from calotype.request import Request
+from calotype.request import Request, described
 from calotype.text import Embeddings, TextEncoder
 
 Array = NDArray[Any]
@@ -76,6 +76,7 @@ def _check(prompt: Array, manifest: Manifest) -> None:
     step = next(spec for spec in manifest.programs if spec.name == "unet_step")
     expected = step.input("embeddings").shape[1:]
     if prompt.ndim != 3 or prompt.shape[1:] != expected or not np.isfinite(prompt).all():
+        sides = ", ".join(map(str, expected))
         raise RequestError(
-            f"`prompt_embeds`: expected finite numbers (n, *{expected}), found shape {prompt.shape}"
+            f"`prompt_embeds`: expected finite numbers of shape (n, {sides}), found {described(prompt)}"
         )

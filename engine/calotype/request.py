@@ -86,6 +86,7 @@ class Request:
         _check_texts(self)
         _check_numbers(self)
         _check_pictures(self)
+        _check_callables(self)
 
     @property
     def prompt_count(self) -> int:
@@ -115,6 +116,23 @@ class Request:
         if self.strength is not None:
             return self.strength
         return 1.0 if self.image is None or self.has_mask else 0.8
+
+
+def described(array: Array) -> str:
+    """What messages say of an array that was expected to be finite and of another shape."""
+    finite = array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    return f"shape {array.shape}" + ("" if finite else " with numbers that are not finite")
+
+
+def _check_callables(request: Request) -> None:
+    for name in ("callback_on_step_end", "progress"):
+        value = getattr(request, name)
+        if value is not None and not callable(value):
+            raise RequestError(f"`{name}`: expected a function, found {value!r}")
+    if request.cancel is not None and not callable(getattr(request.cancel, "is_set", None)):
+        raise RequestError(f"`cancel`: expected a threading.Event, found {request.cancel!r}")
+    if request.scheduler is not None and not isinstance(request.scheduler, str):
+        raise RequestError(f"`scheduler`: expected a name, found {request.scheduler!r}")
 
 
 def _check_arrays(request: Request) -> None:

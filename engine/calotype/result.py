@@ -20,7 +20,8 @@ class Result:
     `images` is a list of PIL images, or an array (n, height, width, 3) in [0, 1] for `np`, or (n, C, H, W) for
     `latent`. `seeds` holds one seed a generator: one for the whole request, or one a picture where a list was
     given. `timings` are seconds by program, `runtime` (everything outside the programs) and `total`.
-    `truncated` has, for each prompt, the text that fell off past the model's 77 tokens. `nsfw_content_detected`
+    `truncated` has, for each prompt, the text that fell off past the model's 77 tokens, and `negative_truncated` for
+    each negative prompt that was given. `nsfw_content_detected`
     is None without a safety checker. `evaluations` counts rows of the schedule: UNet calls a picture.
     """
 
@@ -28,6 +29,7 @@ class Result:
     seeds: tuple[int, ...]
     timings: Mapping[str, float]
     truncated: tuple[str, ...]
+    negative_truncated: tuple[str, ...]
     nsfw_content_detected: list[bool] | None
     backend: str
     evaluations: int

@@ -27,11 +27,19 @@ def test_a_call_gives_pictures_seeds_timings_and_what_fell_off() -> None:
     assert result.backend == "onnxruntime"
     assert result.evaluations == 4  # PNDM evaluates once more than there are steps
     assert result.truncated[0].endswith("and more")
+    assert result.negative_truncated == ()
     assert result.nsfw_content_detected is not None
     assert sum(value for name, value in result.timings.items() if name != "total") == pytest.approx(
         result.timings["total"]
     )
     assert result.parameters["seed"] == 5
+
+
+def test_what_fell_off_a_negative_prompt_is_told_too() -> None:
+    result = pipeline_of("plain")(PROMPT, negative_prompt=" bad" * 200, num_inference_steps=1, seed=5)
+
+    assert result.truncated == ("",)
+    assert result.negative_truncated[0].endswith("bad")
 
 
 def test_the_same_seed_draws_the_same_picture_and_another_does_not() -> None:

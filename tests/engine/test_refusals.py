@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype import BackendError, Conditions, Pipeline, RequestError
+from calotype import BackendError, Conditions, Pipeline, Request, RequestError
 from calotype.backends import Array
 from tests.bundles import bundle
 from tests.engine.tiny import PROMPT, latents_of, pipeline_of
@@ -23,7 +23,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "plain",
         {"prompt": None, "prompt_embeds": np.zeros((1, 3))},
-        "`prompt_embeds`: expected finite numbers (n, *",
+        "`prompt_embeds`: expected finite numbers of shape (n, 77, 32)",
     ),
     (
         "plain",
@@ -35,7 +35,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"prompt": ["a", "b", "c"], "image": [Image.new("RGB", (64, 64))] * 2},
         "`image`: expected a number",
     ),
+    ("plain", {"latents": np.full((1, 4, 16, 16), np.nan)}, "with numbers that are not finite"),
     ("plain", {"scheduler": "eulr"}, "euler"),
+    ("plain", {"scheduler": 5}, "`scheduler`: expected a name, found 5"),
+    ("plain", {"callback_on_step_end": 5}, "`callback_on_step_end`: expected a function, found 5"),
+    ("plain", {"progress": "bar"}, "`progress`: expected a function, found 'bar'"),
+    ("plain", {"cancel": 3}, "`cancel`: expected a threading.Event, found 3"),
     ("depth", {"image": Image.new("RGB", (64, 64)), "mask_image": Image.new("L", (64, 64))}, "can use none"),
     ("depth", {}, "this bundle needs `image` or `depth_map`"),
     ("depth", {"depth_map": np.full((4, 4), np.nan)}, "`depth_map`: expected finite numbers"),
@@ -94,3 +99,48 @@ def test_conditions_with_an_input_that_the_step_lacks_are_refused() -> None:
 
     with pytest.raises(RequestError, match=r"takes no `depth`; it takes state, read"):
         pipeline.step(pipeline.schedule(3), 0, pipeline.initial_state(latents), conditions)
+
+
+def test_arguments_beside_a_request_are_refused() -> None:
+    with pytest.raises(RequestError, match="a Request was given, and `eta` beside it"):
+        pipeline_of("plain")(Request(prompt=PROMPT), eta=0.5)
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "noise", "message"),
+    [
+        (3, (1, 5, 4, 16, 16), None, "`row`: this schedule has rows 0 to 2, found 3"),
+        (-1, (1, 5, 4, 16, 16), None, "`row`: this schedule has rows 0 to 2, found -1"),
+        (0, (1, 4, 16, 16), None, r"`state`: expected shape \(n, 5, 4, 16, 16\), found \(1, 4, 16, 16\)"),
+        (
+            0,
+            (0, 5, 4, 16, 16),
+            None,
+            r"`state`: expected shape \(n, 5, 4, 16, 16\), found \(0, 5, 4, 16, 16\)",
+        ),
+        (
+            0,
+            (2, 5, 4, 16, 16),
+            (1, 4, 16, 16),
+            r"`noise`: expected shape \(2, 4, 16, 16\), found \(1, 4, 16, 16\)",
+        ),
+    ],
+)
+def test_a_step_of_another_shape_is_refused(
+    row: int, state: tuple[int, ...], noise: tuple[int, ...] | None, message: str
+) -> None:
+    pipeline = pipeline_of("plain")
+    conditions = Conditions(pipeline.encode_prompt(PROMPT))
+    drawn = None if noise is None else np.zeros(noise, np.float32)
+
+    with pytest.raises(RequestError, match=message):
+        pipeline.step(
+            pipeline.schedule(3, scheduler="ddim"), row, np.zeros(state, np.float32), conditions, drawn
+        )
+
+
+def test_latents_of_another_shape_begin_no_state() -> None:
+    with pytest.raises(
+        RequestError, match=r"`latents`: expected shape \(n, 4, 16, 16\), found \(4, 16, 16\)"
+    ):
+        pipeline_of("plain").initial_state(np.zeros((4, 16, 16), np.float32))
