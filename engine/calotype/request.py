@@ -131,8 +131,9 @@ def _check_callables(request: Request) -> None:
             raise RequestError(f"`{name}`: expected a function, found {value!r}")
     if request.cancel is not None and not callable(getattr(request.cancel, "is_set", None)):
         raise RequestError(f"`cancel`: expected a threading.Event, found {request.cancel!r}")
-    if request.scheduler is not None and not isinstance(request.scheduler, str):
-        raise RequestError(f"`scheduler`: expected a name, found {request.scheduler!r}")
+    scheduler: Any = request.scheduler
+    if scheduler is not None and not isinstance(scheduler, str):
+        raise RequestError(f"`scheduler`: expected a name, found {scheduler!r}")
 
 
 def _check_arrays(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The `calotype-export` command: results to stdout, progress and errors to stderr, exit status 0, 1 or 2.
+"""The `calotype-export` command: results to stdout, progress and errors to stderr, exit status 0, 1, 2 or 130.
 
 torch is imported inside the commands, so that `--help` answers at once.
 """
@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from calotype import __version__
 from calotype.errors import CalotypeError
@@ -26,7 +26,8 @@ _PRECISIONS = ("fp32", "fp16", "bf16")
 _CHECKPOINT = "a folder in diffusers' layout, a Hub id, or a .safetensors file (with --config)"
 
 
-Commands = argparse._SubParsersAction  # of subcommands: argparse has no public name for it
+# What add_subparsers returns; argparse has no public name for it.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
