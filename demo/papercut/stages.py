@@ -46,7 +46,7 @@ FULL: Final = Budget(
     text_to_image=(6600, 16),
     inpainting=(2400, 16),
     depth=(2900, 16),
-    estimator=1200,
+    estimator=2000,
 )
 QUICK: Final = Budget(
     pictures=2,
