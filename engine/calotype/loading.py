@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,11 @@ Loader = Callable[[str], TimedProgram]
 def _chosen(batches: Sequence[int] | None, present: tuple[int, ...]) -> tuple[int, ...]:
     if batches is None:
         return present
+    given: Any = batches
+    if not isinstance(given, list | tuple):
+        raise BackendError(
+            f"`batches`: expected a list of sizes, found {given!r}", f"this bundle has {list(present)}"
+        )
     missing = [size for size in batches if size not in present]
     if missing or not batches:
         raise BackendError(

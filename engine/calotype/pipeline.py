@@ -112,6 +112,11 @@ class Pipeline:
 
         RequestError where a picture cannot be read.
         """
+        source: Any = generator
+        if source is not None and not isinstance(source, Generator):
+            raise RequestError(
+                f"`generator`: expected a Generator, found {source!r}", "calotype.noise.generator(seed)"
+            )
         pixels = images.to_model(image, self.manifest.height, self.manifest.width)
         with self._lock:
             moments = self._loaded.senses.vae.encode(pixels)

@@ -42,8 +42,12 @@ def settle(request: Request, manifest: Manifest) -> Request:
 
 
 def listed(prompt: str | Sequence[str]) -> list[str]:
-    """One string a prompt."""
-    return [prompt] if isinstance(prompt, str) else list(prompt)
+    """One string a prompt. RequestError for anything else."""
+    given: Any = prompt
+    prompts = [given] if isinstance(given, str) else given
+    if not isinstance(prompts, list | tuple) or not all(isinstance(one, str) for one in prompts):
+        raise RequestError(f"`prompt`: expected a string or a list of them, found {given!r}")
+    return list(prompts)
 
 
 def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Embeddings:

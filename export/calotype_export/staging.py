@@ -23,10 +23,16 @@ def refuse_existing(output: Path) -> None:
 def staged(output: Path) -> Generator[Path]:
     """A new folder beside `output`, which takes its name when the block ends; whatever ends it early removes it.
 
-    CheckpointError where something is at `output` already, or the disk is full.
+    CheckpointError where something is at `output` already, its parent is no folder, or the disk is full.
     """
     refuse_existing(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{output.parent}: no folder can be made there: {error.strerror}",
+            "write to another place with -o",
+        ) from error
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
     try:
         yield folder

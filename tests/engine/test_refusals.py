@@ -70,6 +70,30 @@ def test_batches_that_the_bundle_lacks_are_refused() -> None:
         Pipeline.load(bundle("plain"), "onnxruntime", batches=(3,))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "onnxruntime", "batches": 2}, "`batches`: expected a list of sizes, found 2"),
+        ({"backend": 7}, "unknown backend 7"),
+    ],
+)
+def test_loading_with_a_value_of_another_kind_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        Pipeline.load(bundle("plain"), **arguments)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, ["a", 3]])
+def test_tokenizing_what_is_no_text_is_refused(prompt: Any) -> None:
+    with pytest.raises(RequestError, match="`prompt`: expected a string or a list of them"):
+        pipeline_of("plain").tokenize(prompt)
+
+
+def test_a_seed_in_place_of_a_generator_is_refused() -> None:
+    seed: Any = 42
+    with pytest.raises(RequestError, match="`generator`: expected a Generator, found 42"):
+        pipeline_of("plain").encode_image(Image.new("RGB", (64, 64)), seed)
+
+
 def test_latents_that_are_not_finite_are_an_error() -> None:
     def callback(_: Pipeline, row: int, __: float, values: dict[str, Array]) -> dict[str, Array]:
         return {"latents": np.full_like(values["latents"], np.nan)}

@@ -44,3 +44,12 @@ def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
     ):
         pass
     assert "-o" in raised.value.hint
+
+
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(CheckpointError, match="no folder can be made there"),
+        staged(tmp_path / "file" / "bundle"),
+    ):
+        pass

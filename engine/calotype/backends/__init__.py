@@ -125,7 +125,7 @@ def installed() -> tuple[str, ...]:
 def check_name(name: str) -> None:
     """BackendError unless `name` is `auto` or one of `names()`, whether its library is installed or not."""
     if name not in (*names(), "auto"):
-        nearest = difflib.get_close_matches(name, (*names(), "auto"), 1, 0.4)
+        nearest = difflib.get_close_matches(str(name), (*names(), "auto"), 1, 0.4)
         raise BackendError(
             f"unknown backend {name!r}; expected auto or one of {', '.join(names())}",
             f"did you mean {nearest[0]}?" if nearest else "auto takes what is installed",
