@@ -44,6 +44,7 @@ ALLOWED = {
     "records": set[str](),
     "manifest": {"records"},
     "compiled": {"records"},
+    "memory": {"compiled"},
     "trust": set[str](),
     "pictures": {"files"},
     "masks": {"pictures"},
@@ -64,7 +65,8 @@ ALLOWED = {
     "listing": {"bundle", "images", "planning", "plot", "request", "tokenizer"},
     "cli": {"backends", "images", "listing", "pipeline", "request", "result"},
     "loading": {
-        "backends", "bundle", "conditioning", "denoiser", "processors", "result", "text", "tokenizer", "vision",
+        "backends", "bundle", "compiled", "conditioning", "denoiser", "processors", "result", "text", "tokenizer",
+        "vision",
     },
 }  # fmt: skip
 
@@ -94,11 +96,8 @@ def own(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", modules(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
 def test_the_runtime_imports_numpy_pillow_tokenizers_and_a_backend_its_own_vendor(path: Path) -> None:
     foreign = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"calotype"}
-    vendor = (
-        {path.stem.removeprefix("_").partition("_device")[0]}
-        if path.parent.name == "backends"
-        else set[str]()
-    )
+    stem = path.stem.removeprefix("_").partition("_device")[0]
+    vendor = {stem, f"{stem}_bindings"} if path.parent.name == "backends" else set[str]()
 
     assert foreign <= RUNTIME_LIBRARIES | OPTIONAL.get(path.name, set()) | (vendor & VENDORS)
 
@@ -109,7 +108,10 @@ def test_runtime_imports_run_downwards(name: str) -> None:
 
 
 def test_schedulers_and_backends_know_nothing_of_requests_and_models() -> None:
-    for folder, allowed in (("schedulers", {"schedulers"}), ("backends", {"backends", "compiled", "trust"})):
+    for folder, allowed in (
+        ("schedulers", {"schedulers"}),
+        ("backends", {"backends", "compiled", "memory", "trust"}),
+    ):
         for path in modules(RUNTIME / folder):
             assert own(path) <= allowed | LOWER, path
 

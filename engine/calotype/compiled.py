@@ -141,6 +141,12 @@ def find(
     return path.parent / plan.file.path, plan
 
 
+def backends(root: Path) -> tuple[str, ...]:
+    """The backends that the bundle at `root` was compiled for, for this machine or another. BundleError."""
+    found = (Compiled.read(path).backend for path in sorted((root / FOLDER).glob(f"*/{MANIFEST}")))
+    return tuple(dict.fromkeys(found))
+
+
 def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirements) -> list[str]:
     """Why the plan of `spec` in `one` cannot be used here, a field each: what was expected and what was found."""
     plan = one.plan(spec)

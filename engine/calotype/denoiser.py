@@ -47,13 +47,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """`before(row)` may raise to stop; `after(row, latents, first)` may return other latents, None where nobody looks.
+    """`before(row)` may raise to stop; `after(row, latents, first)` may return other latents. None: nobody looks.
 
     A chunk of pictures goes through all rows before the next one does: `latents` (b, C, H, W) are those of the
-    request's pictures from number `first` on.
+    request's pictures from number `first` on. Where nobody looks, all rows of a chunk are handed over at once.
     """
 
-    before: Callable[[int], None]
+    before: Callable[[int], None] | None = None
     after: Callable[[int, Array, int], Array | None] | None = None
 
 
@@ -86,15 +86,14 @@ class Denoiser:
         """The final latents of each chunk of pictures."""
         done: list[Array] = []
         for pictures, batch in self._chunks(len(job.latents)):
-            program = self._programs[batch]
+            program, count = self._programs[batch], len(job.latents[pictures])
             self._prepare(program, self.state(job.latents[pictures]), job.conditions, pictures)
-            count = len(job.latents[pictures])
-            for row in range(len(job.schedule)):
-                hooks.before(row)
-                noise = job.draws.get(row)
-                program.run(self._row(program, job.schedule, row, None if noise is None else noise[pictures]))
-                if hooks.after is not None:
-                    _replace_latents(program, hooks.after(row, _latents(program, count), pictures.start))
+            noise = {row: drawn[pictures] for row, drawn in job.draws.items()}
+            rows = [self._row(program, job.schedule, row, noise.get(row)) for row in range(len(job.schedule))]
+            if hooks.before is None and hooks.after is None:
+                program.sweep(rows)
+            else:
+                _step_by_step(program, rows, hooks, pictures.start, count)
             done.append(_latents(program, count))
         return done
 
@@ -191,6 +190,17 @@ class Denoiser:
         if noise is not None:
             inputs["noise"] = _padded(noise, program.spec.input("noise").shape)
         return inputs
+
+
+def _step_by_step(
+    program: Program, rows: list[dict[str, Array]], hooks: Hooks, first: int, count: int
+) -> None:
+    for row, inputs in enumerate(rows):
+        if hooks.before is not None:
+            hooks.before(row)
+        program.run(inputs)
+        if hooks.after is not None:
+            _replace_latents(program, hooks.after(row, _latents(program, count), first))
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...], count: int | None = None) -> None:

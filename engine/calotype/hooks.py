@@ -27,7 +27,7 @@ def hooks(request: Request, schedule: Schedule, caller: Any) -> Hooks:
             raise CancelledError(f"the request was cancelled before row {row} of {len(schedule)}")
 
     if callback is None:
-        return Hooks(before)
+        return Hooks(None if progress is None and cancel is None else before)
 
     def after(row: int, latents: Array, first: int) -> Array | None:
         given = latents.copy()  # a callback may change it in place

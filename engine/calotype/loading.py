@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype import backends
+from calotype import backends, compiled
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Senses
@@ -35,16 +35,17 @@ class Loaded:
 
 def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: BackendOptions) -> Loaded:
     """Load every program of the bundle; of the step, the batch sizes in `batches` (None: all)."""
-    name = backends.choose(backend, bundle.manifest.precision, options.device)
-    programs: list[TimedProgram] = []
+    compiled_for = compiled.backends(bundle.root) if backend == "auto" else ()
+    name = backends.choose(backend, bundle.manifest.precision, options.device, compiled_for)
+    sizes = _chosen(batches, bundle.manifest.batches)
+    specs = [spec for spec in bundle.manifest.programs if spec.name != "unet_step" or spec.batch in sizes]
+    programs = [TimedProgram(program) for program in backends.load(name, bundle.root, specs, options)]
+    loaded = {(program.spec.name, program.spec.batch): program for program in programs}
 
     def program(kind: str, batch: int = 1) -> TimedProgram:
-        spec = bundle.program(kind, batch)
-        programs.append(TimedProgram(backends.load(name, bundle.root, spec, options)))
-        return programs[-1]
+        return loaded[bundle.program(kind, batch).name, batch]
 
     text = TextEncoder(_tokenizer(bundle, "tokenizer", "text_encoder"), program("text_encoder"))
-    sizes = _chosen(batches, bundle.manifest.batches)
     denoiser = Denoiser(bundle.manifest, {size: program("unet_step", size) for size in sizes})
     vae = Vae(program("vae_encoder"), program("vae_decoder"))
     senses = Senses(vae, _depth_estimator(bundle, program), _segmenter(bundle, program))

@@ -47,14 +47,16 @@ class Pipeline:
         batches: Sequence[int] | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        graphs: bool = True,
     ) -> Pipeline:
         """Open `bundle`, check its files and load its programs.
 
         `batches` chooses among the bundle's step programs (None: all of them, and each takes memory);
-        `threads` None leaves their number to the backend. BundleError, BackendError.
+        `threads` None leaves their number to the backend; without `graphs` a GPU is given every kernel one by one.
+        BundleError, BackendError.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        return cls(opened, load(opened, backend, batches, BackendOptions(device, threads)))
+        return cls(opened, load(opened, backend, batches, BackendOptions(device, threads, graphs)))
 
     @property
     def manifest(self) -> Manifest:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class Result:
 
 
 class TimedProgram:
-    """A program that adds up the seconds spent in its `run`."""
+    """A program that adds up the seconds that it runs: those of a GPU count until a result is read."""
 
     def __init__(self, program: Program) -> None:
         self.spec: ProgramSpec = program.spec
@@ -58,19 +59,36 @@ class TimedProgram:
 
     def get(self, name: str, row: int) -> Array:
         """See `Program.get`."""
+        self.wait()
         return self._program.get(name, row)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
         """See `Program.run`."""
         self._program.bind(inputs)
-        begun = time.perf_counter()
-        outputs = self._program.run({})
-        self.seconds += time.perf_counter() - begun
-        return outputs
+        with self._timed():
+            return self._program.run({})
+
+    def sweep(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """See `Program.sweep`."""
+        with self._timed():
+            self._program.sweep(rows)
+
+    def wait(self) -> None:
+        """See `Program.wait`."""
+        with self._timed():
+            self._program.wait()
 
     def close(self) -> None:
         """See `Program.close`."""
         self._program.close()
+
+    @contextmanager
+    def _timed(self) -> Generator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begun
 
 
 def timings(programs: Sequence[TimedProgram], before: Mapping[str, float], total: float) -> dict[str, float]:

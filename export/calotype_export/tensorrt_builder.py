@@ -10,16 +10,16 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calotype.backends._buffers import compare, label
+from calotype.backends._contract import compare, label
+from calotype.backends._tensorrt import Log, dtype_name, logger
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 from calotype_export.progress import Progress
 
-_DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT64": "int64", "INT32": "int32"}
 # Weights in the plan, of those in the graph: float32 in place of float16 would be 2.
 _LARGEST_GROWTH = 1.5
 _SPARE_BYTES = 2**20
@@ -51,37 +51,6 @@ class Built:
     precisions: Counter[str]
 
 
-@dataclass(slots=True)
-class _Log:
-    """What a builder said, as (severity, message)."""
-
-    lines: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    def errors(self) -> str:
-        """What went wrong, in the library's words."""
-        return (
-            "; ".join(text for severity, text in self.lines if "ERROR" in severity) or "it does not say why"
-        )
-
-    def bytes(self, what: str) -> int:
-        """The figure of the last line `Total <what>: N bytes`."""
-        found = [re.fullmatch(rf"Total {what}: (\d+) bytes", text) for _, text in self.lines]
-        sizes = [int(match[1]) for match in found if match]
-        if not sizes:
-            raise BackendError(
-                f"the builder's log has no line `Total {what}: N bytes`", "report this version"
-            )
-        return sizes[-1]
-
-    def layers(self) -> Iterator[tuple[str, list[str]]]:
-        """Kind and output types of every layer of the plan."""
-        listing = next((text for _, text in reversed(self.lines) if text.startswith("Layers:")), "")
-        for line in listing.splitlines():
-            kind = re.search(r"LayerType: (\w+)", line)
-            if kind:  # inputs and constants come first
-                yield kind[1], re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
-
-
 def build_plan(
     library: Any, graph: Path, spec: ProgramSpec, options: BuilderOptions, progress: Progress
 ) -> Built:
@@ -89,11 +58,11 @@ def build_plan(
 
     BackendError where the library cannot parse or build it, or where weights grew: a wrong type costs time silently.
     """
-    log = _Log()
-    logger = _logger(library, log)
-    builder = library.Builder(logger)
+    log = Log()
+    log_writer = logger(library, log)
+    builder = library.Builder(log_writer)
     network = builder.create_network()
-    parser = library.OnnxParser(network, logger)
+    parser = library.OnnxParser(network, log_writer)
     if not parser.parse_from_file(str(graph)):
         errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise BackendError(f"{label(spec)}: {graph.name} cannot be parsed: {errors}")
@@ -106,12 +75,12 @@ def build_plan(
     if data is None:
         raise BackendError(f"{label(spec)}: no plan could be built: {log.errors()}")
     _keep_timings(config, options)
-    layers = list(log.layers())
+    layers = list(_layers(log))
     built = Built(
         data=bytes(data),
         seconds=time.monotonic() - begun,
-        activation_bytes=log.bytes("Activation Memory"),
-        weight_bytes=log.bytes("Weights Memory"),
+        activation_bytes=_bytes(log, "Activation Memory"),
+        weight_bytes=_bytes(log, "Weights Memory"),
         layers=Counter(kind for kind, _ in layers),
         precisions=Counter(dtype for _, dtypes in layers for dtype in dtypes),
     )
@@ -132,6 +101,8 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
     """TF32 is off: it would round what the graph calls float32, the solver's state among it."""
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
+    if hasattr(library.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # TensorRT-RTX: so that runs can be recorded
+        config.set_flag(library.BuilderFlag.REQUIRE_USER_ALLOCATION)
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
@@ -166,6 +137,24 @@ def _capability(library: Any, text: str) -> Any:
     return library.ComputeCapability.__members__["SM" + text.replace(".", "")]
 
 
+def _bytes(log: Log, what: str) -> int:
+    """The figure of the last line `Total <what>: N bytes`."""
+    found = [re.fullmatch(rf"Total {what}: (\d+) bytes", text) for _, text in log.lines]
+    sizes = [int(match[1]) for match in found if match]
+    if not sizes:
+        raise BackendError(f"the builder's log has no line `Total {what}: N bytes`", "report this version")
+    return sizes[-1]
+
+
+def _layers(log: Log) -> Iterator[tuple[str, list[str]]]:
+    """Kind and output types of every layer of the plan."""
+    listing = next((text for _, text in reversed(log.lines) if text.startswith("Layers:")), "")
+    for line in listing.splitlines():
+        kind = re.search(r"LayerType: (\w+)", line)
+        if kind:  # inputs and constants come first
+            yield kind[1], re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
+
+
 def check_size(spec: ProgramSpec, built: Built) -> None:
     stored = sum(file.size for file in spec.files)
     if built.weight_bytes > _LARGEST_GROWTH * stored + _SPARE_BYTES:
@@ -179,19 +168,7 @@ def check_size(spec: ProgramSpec, built: Built) -> None:
 def _tensors(network: Any, kind: str) -> Iterable[TensorSpec]:
     for index in range(getattr(network, f"num_{kind}s")):
         tensor = getattr(network, f"get_{kind}")(index)
-        dtype = str(tensor.dtype.name)
-        yield TensorSpec(tensor.name, _DTYPES.get(dtype, dtype), tuple(tensor.shape))
-
-
-def _logger(library: Any, log: _Log) -> Any:
-    class Logger(library.ILogger):
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            log.lines.append((str(severity), message))
-
-    return Logger()
+        yield TensorSpec(tensor.name, dtype_name(tensor.dtype), tuple(tensor.shape))
 
 
 def _monitor(library: Any, stage: str, progress: Progress) -> Any:

@@ -174,7 +174,7 @@ def _eager(cases: Sequence[_Case], sources: Sources, component: str, precision: 
 def _compare(
     root: Path, case: _Case, backend: str, reference: Sequence[Array], eager: Distance | None
 ) -> Mapping[str, Any]:
-    program = backends.load(backend, root, case.spec, BackendOptions())
+    (program,) = backends.load(backend, root, [case.spec], BackendOptions())
     found: list[Array] = []
     begun = time.perf_counter()
     for seed in SEEDS:

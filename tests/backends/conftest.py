@@ -8,25 +8,44 @@ import pytest
 
 from calotype.backends import Program
 from tests.backends import step_programs
-from tests.backends.contract_cases import VENDORS, Case, Make, available, load_spec
-
-
-@pytest.fixture(params=[("fake", "fp32"), *VENDORS], ids="-".join)
-def case(request: pytest.FixtureRequest) -> Case:
-    return available(request.param)
-
-
-@pytest.fixture(params=VENDORS, ids="-".join)
-def vendor(request: pytest.FixtureRequest) -> Case:
-    return available(request.param)
+from tests.backends.contract_cases import ON_GPU, ON_HOST, Case, Make, available, load_spec
+from tests.standin import gpu
+from tests.standin.cuda import Cuda
 
 
 @pytest.fixture
-def make(case: Case, tmp_path: Path) -> Make:
-    """`make(precision=..., batch=...)` loads a step program on the backend of the case."""
+def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cuda:
+    """A machine with the stand-in GPU."""
+    return gpu.install(monkeypatch, tmp_path / "state")
 
+
+@pytest.fixture(params=[("fake", "fp32"), *ON_HOST, *ON_GPU], ids="-".join)
+def make(request: pytest.FixtureRequest, cuda: Cuda, tmp_path: Path) -> Make:
+    """`make(precision=..., batch=...)` loads a step program on each of the backends in turn."""
+    return _maker(available(request.param), tmp_path)
+
+
+@pytest.fixture(params=[("fake", "fp32"), *ON_HOST], ids="-".join)
+def make_on_host(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """`make`, of the backends that keep tensors in the host's memory."""
+    return _maker(available(request.param), tmp_path)
+
+
+@pytest.fixture(params=ON_GPU, ids="-".join)
+def make_on_gpu(request: pytest.FixtureRequest, cuda: Cuda, tmp_path: Path) -> Make:
+    """`make`, of the backends that keep tensors on a GPU."""
+    return _maker(request.param, tmp_path)
+
+
+@pytest.fixture(params=ON_HOST, ids="-".join)
+def vendor(request: pytest.FixtureRequest) -> Case:
+    """A backend that reads the bundle's graphs when it loads."""
+    return available(request.param)
+
+
+def _maker(case: Case, folder: Path) -> Make:
     def load(precision: str = case[1], batch: int = 2) -> Program:
-        spec = step_programs.write(tmp_path / precision, precision, batch)
-        return load_spec(case[0], tmp_path / precision, spec)
+        spec = step_programs.write(folder / precision, precision, batch)
+        return load_spec(case[0], folder / precision, spec)
 
     return load

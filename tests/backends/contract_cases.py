@@ -15,14 +15,16 @@ from calotype.manifest import ProgramSpec, TimeEmbedding
 from tests import fakes
 from tests.backends import step_programs
 from tests.backends.step_programs import F, S
+from tests.standin import gpu
 
 Make = Callable[..., Program]
 Case = tuple[str, str]  # backend, precision
-VENDORS: list[Case] = [
-    *((name, "fp32") for name in backends.names()),
+ON_HOST: list[Case] = [
+    *((name, "fp32") for name in backends.names() if name not in backends.COMPILED_ONLY),
     ("onnxruntime", "fp16"),
     ("openvino", "bf16"),
 ]
+ON_GPU: list[Case] = [*((name, "fp32") for name in backends.COMPILED_ONLY), ("tensorrt", "fp16")]
 
 
 def available(case: Case) -> Case:
@@ -34,7 +36,11 @@ def available(case: Case) -> Case:
 def load_spec(name: str, root: Path, spec: ProgramSpec) -> Program:
     if name == "fake":
         return fakes.program(spec, fake_step)
-    return backends.load(name, root, spec, BackendOptions(threads=1))
+    if name in gpu.MODULES:
+        gpu.compile_for(name, root, (spec,))
+        return backends.load(name, root, [spec], BackendOptions("cuda"))[0]
+    (program,) = backends.load(name, root, [spec], BackendOptions(threads=1))
+    return program
 
 
 def fake_step(inputs: Mapping[str, Array]) -> Mapping[str, Array]:

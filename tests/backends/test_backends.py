@@ -78,24 +78,24 @@ def test_an_unknown_backend_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(
         BackendError, match=r"(?s)unknown backend 'onnx'; .*openvino.*did you mean onnxruntime"
     ):
-        backends.load("onnx", Path(), SPEC, BackendOptions())
+        backends.load("onnx", Path(), [SPEC], BackendOptions())
     with pytest.raises(BackendError, match=r"did you mean auto"):
         backends.choose("autos", "fp32")
     with pytest.raises(BackendError, match=r"auto takes what is installed"):
         backends.choose("!", "fp32")
 
 
-@pytest.mark.parametrize("private", ["_buffers", "_external_data", "__init__", "../errors"])
+@pytest.mark.parametrize("private", ["_buffers", "_contract", "_external_data", "__init__", "../errors"])
 def test_nothing_but_a_backend_can_be_loaded_as_one(private: str) -> None:
     with pytest.raises(BackendError, match=r"unknown backend"):
-        backends.load(private, Path(), SPEC, BackendOptions())
+        backends.load(private, Path(), [SPEC], BackendOptions())
 
 
 def test_a_missing_library_is_named_with_what_to_install(only: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         BackendError, match=r'(?s)openvino: its library is not.*pip install "calotype\[openvino\]"'
     ):
-        backends.load("openvino", Path(), SPEC, BackendOptions())
+        backends.load("openvino", Path(), [SPEC], BackendOptions())
     with pytest.raises(BackendError, match=r"calotype\[onnxruntime\]"):
         backends.choose("onnxruntime", "fp32")
 
@@ -107,7 +107,7 @@ def test_a_library_that_cannot_be_imported_is_named_with_its_own_message(only: p
     show(only, "openvino")
     only.setattr(importlib, "import_module", broken)
     with pytest.raises(BackendError, match=r"(?s)openvino: .* cannot be imported: libtbb.*--force-reinstall"):
-        backends.load("openvino", Path(), SPEC, BackendOptions())
+        backends.load("openvino", Path(), [SPEC], BackendOptions())
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "", "cpu:0", "CUDA"])

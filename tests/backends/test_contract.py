@@ -132,8 +132,8 @@ def test_a_bound_input_can_be_read_before_the_first_run(make: Make) -> None:
     assert np.array_equal(program.get("state", 1), inputs["state"][1])
 
 
-def test_nothing_is_allocated_after_load(make: Make) -> None:
-    program = make()
+def test_nothing_is_allocated_after_load(make_on_host: Make) -> None:
+    program = make_on_host()
     program.carry("next_state", "state")
     buffers = cast(BufferedProgram, program)._buffers
     before = {name: address(buffer.read()) for name, buffer in buffers.items()}
@@ -148,12 +148,29 @@ def test_nothing_is_allocated_after_load(make: Make) -> None:
     assert seen == expected
 
 
+def test_a_sweep_is_one_run_after_the_other(make: Make) -> None:
+    by_hand, swept = make(), make()
+    rows = [{name: step_inputs(seed)[name] for name in ("read", "write", "noise")} for seed in range(5)]
+    del rows[2]["noise"], rows[4]["noise"]
+    for program in (by_hand, swept):
+        program.carry("next_state", "state")
+    for _ in range(3):  # recorded and not
+        for program in (by_hand, swept):
+            program.bind(step_inputs(7))
+        for row in rows:
+            by_hand.run(row)
+        swept.sweep(rows)
+        swept.wait()
+        assert np.array_equal(whole(swept, "state"), whole(by_hand, "state"))
+        assert np.array_equal(whole(swept, "prediction"), whole(by_hand, "prediction"))
+
+
 def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def test_closing_releases_the_engine(make: Make) -> None:
-    program = make()
+def test_closing_releases_the_engine(make_on_host: Make) -> None:
+    program = make_on_host()
     engine = weakref.ref(cast(BufferedProgram, program)._engine)
     program.close()
     gc.collect()

@@ -29,7 +29,7 @@ def test_bf16_is_refused_on_cpus(tmp_path: Path) -> None:
     with pytest.raises(
         BackendError, match=r"(?s)unet_step \(batch 2\): .* cannot compute bf16 on CPUs.*openvino"
     ):
-        backend.load(tmp_path, spec, BackendOptions())
+        backend.load(tmp_path, [spec], BackendOptions())
 
 
 def test_a_provider_that_is_not_built_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_a_provider_that_is_not_built_in_is_refused(tmp_path: Path, monkeypatch:
     spec = step_programs.write(tmp_path)
     message = r"(?s)expected CUDAExecutionProvider for device cuda:1, found CPU.*calotype\[onnxruntime-gpu\]"
     with pytest.raises(BackendError, match=message):
-        backend.load(tmp_path, spec, BackendOptions("cuda:1"))
+        backend.load(tmp_path, [spec], BackendOptions("cuda:1"))
 
 
 def test_another_provider_than_the_one_asked_for_is_refused(
@@ -49,7 +49,7 @@ def test_another_provider_than_the_one_asked_for_is_refused(
     with pytest.raises(
         BackendError, match="expected CUDAExecutionProvider, ONNX Runtime took CPUExecutionProvider"
     ):
-        backend.load(tmp_path, spec, BackendOptions("cuda"))
+        backend.load(tmp_path, [spec], BackendOptions("cuda"))
 
 
 def test_a_session_gets_one_provider_and_the_threads_of_the_options(
@@ -63,7 +63,7 @@ def test_a_session_gets_one_provider_and_the_threads_of_the_options(
             super().__init__(path, options, **settings)
 
     monkeypatch.setattr(ort, "InferenceSession", Recorded)
-    backend.load(tmp_path, step_programs.write(tmp_path), BackendOptions(threads=1))
+    backend.load(tmp_path, [step_programs.write(tmp_path)], BackendOptions(threads=1))
     assert seen == {"providers": [("CPUExecutionProvider", {})], "enable_fallback": 0, "threads": 1}
 
 

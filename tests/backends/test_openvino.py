@@ -19,7 +19,7 @@ ov = pytest.importorskip("openvino", reason="openvino is not installed")
 
 def compiled(tmp_path: Path, precision: str, threads: int | None = 1) -> Any:
     spec = step_programs.write(tmp_path, precision)
-    program: Any = backends.load("openvino", tmp_path, spec, BackendOptions(threads=threads))
+    program: Any = backends.load("openvino", tmp_path, [spec], BackendOptions(threads=threads))[0]
     return program._engine._request.get_compiled_model()
 
 
@@ -51,7 +51,7 @@ def test_an_fp16_graph_is_the_fp32_one_with_rounded_weights(tmp_path: Path) -> N
     found = {}
     for precision in ("fp32", "fp16"):
         spec = step_programs.write(tmp_path / precision, precision)
-        program = backends.load("openvino", tmp_path / precision, spec, BackendOptions(threads=1))
+        (program,) = backends.load("openvino", tmp_path / precision, [spec], BackendOptions(threads=1))
         found[precision] = program.run(step_inputs())["prediction"]
     error = np.linalg.norm(found["fp16"] - found["fp32"]) / np.linalg.norm(found["fp32"])
     assert 0 < error < 1e-3
@@ -69,4 +69,4 @@ def test_another_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         BackendError, match=r"(?s)openvino runs on cpu, found device cuda.*onnxruntime for cuda"
     ):
-        backends.load("openvino", tmp_path, spec, BackendOptions("cuda"))
+        backends.load("openvino", tmp_path, [spec], BackendOptions("cuda"))

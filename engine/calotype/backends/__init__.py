@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -24,15 +24,18 @@ from calotype.manifest import ProgramSpec
 
 Array = NDArray[Any]
 
+# What imports a backend's library, where that is not its name, and backends that run nothing but what was compiled.
+MODULES: Mapping[str, str] = {"tensorrt_rtx": "tensorrt_rtx_bindings"}
+COMPILED_ONLY = ("tensorrt", "tensorrt_rtx")
 # What `auto` tries, by device and precision, first to last: on CPUs the faster one first (fp32 UNet of 80 M
 # weights, 64x64 latents: 7.5 s against 7.9 s on one core). ONNX Runtime has no bf16 convolution there.
 ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("cpu", "fp32"): ("openvino", "onnxruntime"),
     ("cpu", "fp16"): ("openvino", "onnxruntime"),
     ("cpu", "bf16"): ("openvino",),
-    ("cuda", "fp32"): ("onnxruntime",),
-    ("cuda", "fp16"): ("onnxruntime",),
-    ("cuda", "bf16"): ("onnxruntime",),
+    ("cuda", "fp32"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
+    ("cuda", "fp16"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
+    ("cuda", "bf16"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
 }
 
 
@@ -40,11 +43,14 @@ ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
 class BackendOptions:
     """How to load programs. `device` is `cpu`, `cuda` or `cuda:1`; `threads` None leaves it to the library.
 
+    `graphs`: whether what runs on a GPU is recorded once and launched as a whole.
+
     BackendError for any other device, and for fewer than one thread.
     """
 
     device: str = "cpu"
     threads: int | None = None
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -98,6 +104,17 @@ class Program(Protocol):
         """
         ...
 
+    def sweep(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Run once for each of `rows`, whose inputs it takes; every output that matters must be carried.
+
+        On a GPU the host does nothing in between. BackendError.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Return when all that was launched is done; reading an output waits by itself."""
+        ...
+
     def close(self) -> None:
         """Release what the program holds; further calls are an error."""
         ...
@@ -106,8 +123,11 @@ class Program(Protocol):
 class Backend(Protocol):
     """What a module of this package offers."""
 
-    def load(self, root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
-        """Load `spec`, whose files lie below `root`, and compare its tensors with the spec's."""
+    def load(self, root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
+        """Load `specs`, whose files lie below `root`, and compare their tensors with the specs'.
+
+        The programs never run at the same time, and may share memory.
+        """
         ...
 
 
@@ -119,7 +139,7 @@ def names() -> tuple[str, ...]:
 
 def installed() -> tuple[str, ...]:
     """The backends whose library is installed; nothing is imported to find out."""
-    return tuple(name for name in names() if importlib.util.find_spec(name) is not None)
+    return tuple(name for name in names() if importlib.util.find_spec(MODULES.get(name, name)) is not None)
 
 
 def check_name(name: str) -> None:
@@ -132,16 +152,21 @@ def check_name(name: str) -> None:
         )
 
 
-def choose(name: str, precision: str, device: str = "cpu") -> str:
+def choose(name: str, precision: str, device: str = "cpu", compiled: Sequence[str] = ()) -> str:
     """The backend that `name` means: itself, or for `auto` the first one of `ORDER` that is installed.
 
-    `precision` is the bundle's (`fp32`, `fp16`, `bf16`). BackendError for a name that is unknown, a library
+    `precision` is the bundle's (`fp32`, `fp16`, `bf16`), `compiled` are the backends that it was compiled for:
+    `auto` takes TensorRT only where it is among them. BackendError for a name that is unknown, a library
     that is missing, and where `auto` finds none.
     """
     if name != "auto":
         return _installed(name)
     options = BackendOptions(device)
-    candidates = ORDER.get((options.kind, precision), ())
+    candidates = [
+        candidate
+        for candidate in ORDER.get((options.kind, precision), ())
+        if candidate not in COMPILED_ONLY or candidate in compiled
+    ]
     present = [candidate for candidate in candidates if candidate in installed()]
     if not present:
         wanted = " or ".join(candidates) or "none that is known"
@@ -152,11 +177,11 @@ def choose(name: str, precision: str, device: str = "cpu") -> str:
     return present[0]
 
 
-def load(name: str, root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
-    """Load the program `spec`, whose files lie below `root`, on the backend `name` and no other.
+def load(name: str, root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> tuple[Program, ...]:
+    """Load the programs `specs`, whose files lie below `root`, on the backend `name` and no other.
 
-    BackendError: the backend is unknown or its library missing, or it cannot run this program.
-    BundleError: the graph is not what `spec` says, or refers to data outside `spec.files`.
+    BackendError: the backend is unknown or its library missing, or it cannot run one of these programs.
+    BundleError: a graph is not what its spec says, or refers to data outside its `files`.
     """
     _installed(name)
     try:
@@ -166,7 +191,7 @@ def load(name: str, root: Path, spec: ProgramSpec, options: BackendOptions) -> P
             f"backend {name}: its library is installed but cannot be imported: {error}",
             f'pip install --force-reinstall "{_extra(name)}"',
         ) from error
-    return cast(Backend, module).load(root, spec, options)
+    return tuple(cast(Backend, module).load(root, specs, options))
 
 
 def _installed(name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 from typing import Any
 
+from calotype.backends._cuda import runtime
 from calotype.compiled import Machine
 from calotype.errors import BackendError
 
@@ -15,21 +15,16 @@ def machine(library_version: str, index: int = 0) -> Machine:
 
     BackendError where cuda-bindings is missing, or where there are GPUs but none of that number.
     """
-    try:
-        runtime: Any = importlib.import_module("cuda.bindings.runtime")
-    except ImportError as error:
-        raise BackendError(
-            f"cuda-bindings cannot be imported: {error}", 'pip install "cuda-bindings>=13"'
-        ) from error
+    cuda_runtime = runtime()
     system = f"{platform.system()}-{platform.machine()}"
-    cuda = _version(_value(runtime.cudaRuntimeGetVersion(), 0))
-    driver = _version(_value(runtime.cudaDriverGetVersion(), 0))
-    count = _value(runtime.cudaGetDeviceCount(), 0)
+    cuda = _version(_value(cuda_runtime.cudaRuntimeGetVersion(), 0))
+    driver = _version(_value(cuda_runtime.cudaDriverGetVersion(), 0))
+    count = _value(cuda_runtime.cudaGetDeviceCount(), 0)
     if not count:
         return Machine(library_version, system, cuda, driver, "", "", 0, 0)
     if index >= count:
         raise BackendError(f"device cuda:{index}: this machine has {count} GPUs", "the first is cuda:0")
-    found = _value(runtime.cudaGetDeviceProperties(index), None)
+    found = _value(cuda_runtime.cudaGetDeviceProperties(index), None)
     if found is None:
         raise BackendError(f"device cuda:{index}: its properties cannot be read")
     name = found.name.decode().rstrip("\0")

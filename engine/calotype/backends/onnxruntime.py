@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import onnxruntime as ort
 
 from calotype.backends import Array, BackendOptions, Program
-from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer, compare, label, reported
+from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
+from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
@@ -18,12 +20,16 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-def load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
-    """Load `spec` on the provider of `options.device`, with no other to fall back to.
+def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
+    """Load `specs` on the provider of `options.device`, with no other to fall back to.
 
     On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the
     CPU provider has no kernels for it. BundleError, BackendError.
     """
+    return [_load(root, spec, options) for spec in specs]
+
+
+def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
     if spec.precision == "bf16" and options.kind == "cpu":
         raise BackendError(
             f"{label(spec)}: ONNX Runtime cannot compute bf16 on CPUs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import openvino as ov
 
 from calotype.backends import BackendOptions, Program
-from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer, compare, label, reported
+from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
+from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
@@ -18,13 +19,17 @@ from calotype.manifest import ProgramSpec, TensorSpec
 DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 
 
-def load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
-    """Compile `spec` for the CPU. BundleError, BackendError.
+def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
+    """Compile `specs` for the CPU. BundleError, BackendError.
 
     The precision hint is f32, always: it leaves bf16 nodes of a graph in bf16 and everything else in float32.
     A bf16 hint would round `state` before it is mixed into the UNet's input, and where a CPU has no float16 the
     f16 hint means bf16 without a word. float16 nodes are computed in float32.
     """
+    return [_load(root, spec, options) for spec in specs]
+
+
+def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
     if options.kind != "cpu":
         raise BackendError(
             f"{label(spec)}: the backend openvino runs on cpu, found device {options.device}",

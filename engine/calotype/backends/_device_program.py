@@ -1,0 +1,207 @@
+"""Programs on one GPU: tensors that stay there at fixed addresses, launches that nobody waits for, recorded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from calotype.backends import Array
+from calotype.backends._contract import Contract, label, reported
+from calotype.backends._cuda import Device, Graph, Memory, Pinned
+from calotype.manifest import ProgramSpec, TensorSpec
+from calotype.memory import tensor_bytes
+
+# A recorded sweep holds every kernel of every row: beyond this many rows, single steps are launched one by one.
+LONGEST_SWEEP = 128
+KEPT_SWEEPS = 4
+_ALIGNMENT = 256
+
+
+class Launcher(Protocol):
+    """A vendor's half of a program on a GPU."""
+
+    capturable: bool  # whether a launch may be recorded into a graph
+
+    def attach(self, tensor: TensorSpec, address: int) -> None:
+        """Read or write `tensor` at `address`, always."""
+        ...
+
+    def launch(self) -> None:
+        """Launch one run on the device's stream, without waiting for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """All rows of a schedule as one graph; `table` holds the inputs that change, `slots` where."""
+
+    graph: Graph
+    table: Memory
+    staging: Pinned
+    slots: tuple[Mapping[str, int], ...]  # of each row, by input: where in the table
+
+
+class DeviceProgram:
+    """A `Program` over a `Launcher`: a carried output is copied into its input on the device.
+
+    The first run is launched as it is; from then on a recorded graph is launched, unless `graphs` is False.
+    """
+
+    def __init__(self, spec: ProgramSpec, launcher: Launcher, device: Device, graphs: bool = True) -> None:
+        self.spec = spec
+        self._contract = Contract(spec)
+        self._launcher = launcher
+        self._device = device
+        self._graphs = graphs and launcher.capturable
+        tensors = (*spec.inputs, *spec.outputs)
+        self._sizes = {tensor.name: tensor_bytes((tensor,)) for tensor in tensors}
+        self._memory = {tensor.name: Memory(device, tensor_bytes((tensor,))) for tensor in tensors}
+        self._pinned: dict[str, Pinned] = {}  # of the tensors that really cross
+        self._step: Graph | None = None
+        self._sweeps: dict[tuple[tuple[str, ...], ...], _Sweep] = {}
+        for tensor in tensors:
+            launcher.attach(tensor, self._memory[tensor.name].address)
+
+    def bind(self, inputs: Mapping[str, Array]) -> None:
+        """See `Program.bind`."""
+        self._contract.check_bind(inputs)
+        self._device.activate()
+        for name, value in inputs.items():
+            self._write(name, value, 0)
+        self._contract.given.update(inputs)
+
+    def carry(self, output: str, into: str) -> None:
+        """See `Program.carry`. BackendError where the two differ, or one of them is carried already."""
+        if self._contract.carry(output, into):
+            self._step = None
+            self._sweeps.clear()
+
+    def put(self, name: str, row: int, value: Array) -> None:
+        """See `Program.put`."""
+        self._contract.check_put(name, row, value)
+        self._device.activate()
+        self._write(name, value, row * np.asarray(value).nbytes)
+
+    def get(self, name: str, row: int) -> Array:
+        """See `Program.get`. A carried output is read where it was carried to."""
+        place = self._contract.place(name, row)
+        self._device.activate()
+        return self._read((place,))[place][row].copy()
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """See `Program.run`. Without outputs to return, it returns before the run is done."""
+        self.bind(inputs)
+        self._contract.check_run()
+        with reported(f"{label(self.spec)}: the run failed"):
+            self._launch()
+        self._contract.has_run = True
+        return self._read([name for name in self._contract.outputs if name not in self._contract.carried])
+
+    def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
+        """See `Program.sweep`: one launch, once the same kind of schedule was recorded."""
+        contract = self._contract
+        if not self._graphs or not contract.has_run or not 1 < len(rows) <= LONGEST_SWEEP:
+            for inputs in rows:
+                self.run(inputs)
+            return
+        for inputs in rows:
+            contract.check_bind(inputs)
+            contract.given.update(inputs)
+        contract.check_run()
+        self._device.activate()
+        with reported(f"{label(self.spec)}: the run failed"):
+            self._launch_sweep(rows)
+
+    def wait(self) -> None:
+        """See `Program.wait`."""
+        self._device.synchronize()
+
+    def close(self) -> None:
+        """See `Program.close`. Closing twice is closing once."""
+        self._contract.close()
+        self._step = None
+        self._sweeps.clear()
+        self._memory.clear()
+        self._pinned.clear()
+
+    def _launch(self) -> None:
+        """One run: the first as it is, so that the library has set up what cannot be recorded."""
+        if self._step is not None:
+            self._step.launch()
+        elif self._graphs and self._contract.has_run:
+            self._step = self._device.record(self._once)
+            self._step.launch()
+        else:
+            self._once()
+
+    def _once(self) -> None:
+        self._launcher.launch()
+        for output, into in self._contract.carried.items():
+            self._device.copy(self._memory[into].address, self._memory[output].address, self._sizes[output])
+
+    def _launch_sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
+        kind = tuple(tuple(sorted(inputs)) for inputs in rows)
+        sweep = self._sweeps.pop(kind, None) or self._record_sweep(kind)
+        self._sweeps[kind] = sweep  # the most recent is the last
+        while len(self._sweeps) > KEPT_SWEEPS:
+            self._device.synchronize()
+            del self._sweeps[next(iter(self._sweeps))]
+        for inputs, slots in zip(rows, sweep.slots, strict=True):
+            for name, value in inputs.items():
+                sweep.staging.fill(value, slots[name])
+        self._device.upload(sweep.table.address, sweep.staging.address, sweep.table.size)
+        sweep.staging.mark_read()
+        sweep.graph.launch()
+
+    def _record_sweep(self, kind: tuple[tuple[str, ...], ...]) -> _Sweep:
+        slots, size = _slots(kind, self._sizes)
+        table = Memory(self._device, size)
+
+        def launch() -> None:
+            for row in slots:
+                for name, at in row.items():
+                    self._device.copy(self._memory[name].address, table.address + at, self._sizes[name])
+                self._once()
+
+        return _Sweep(self._device.record(launch), table, Pinned(self._device, size), slots)
+
+    def _staging(self, name: str) -> Pinned:
+        if name not in self._pinned:
+            self._pinned[name] = Pinned(self._device, self._sizes[name])
+        return self._pinned[name]
+
+    def _write(self, name: str, value: Array, at: int) -> None:
+        staging, size = self._staging(name), np.asarray(value).nbytes
+        staging.fill(value, at)
+        self._device.upload(self._memory[name].address + at, staging.address + at, size)
+        staging.mark_read()
+
+    def _read(self, names: Sequence[str]) -> dict[str, Array]:
+        """Whole tensors, in pinned memory that the next read overwrites."""
+        for name in names:
+            self._device.download(self._staging(name).address, self._memory[name].address, self._sizes[name])
+        if names:
+            self._device.synchronize()
+        tensors = self._contract.inputs | self._contract.outputs
+        return {
+            name: self._pinned[name].bytes.view(tensors[name].dtype).reshape(tensors[name].shape)
+            for name in names
+        }
+
+
+def _slots(
+    kind: tuple[tuple[str, ...], ...], sizes: Mapping[str, int]
+) -> tuple[tuple[Mapping[str, int], ...], int]:
+    """Where each row's inputs lie in a table, and its size in bytes."""
+    slots: list[Mapping[str, int]] = []
+    end = 0
+    for names in kind:
+        row: dict[str, int] = {}
+        for name in names:
+            row[name] = end
+            end += -(-sizes[name] // _ALIGNMENT) * _ALIGNMENT
+        slots.append(row)
+    return tuple(slots), end

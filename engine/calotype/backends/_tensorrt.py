@@ -1,0 +1,159 @@
+"""What TensorRT and TensorRT-RTX have in common: compiled plans, deserialised and run on one stream.
+
+The two libraries offer the same classes, and neither has a runtime without a GPU; what is used of them is held against
+the signatures of the real ones in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calotype import compiled, memory, trust
+from calotype.backends import BackendOptions, Program
+from calotype.backends._contract import compare, label
+from calotype.backends._cuda import Device, Memory
+from calotype.backends._cuda_device import machine
+from calotype.backends._device_program import DeviceProgram
+from calotype.compiled import Plan, Requirements
+from calotype.errors import BackendError
+from calotype.manifest import ProgramSpec, TensorSpec
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT64": "int64", "INT32": "int32"}
+
+
+@dataclass(slots=True)
+class Log:
+    """What the library said, as (severity, message)."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def errors(self) -> str:
+        """What went wrong, in the library's words."""
+        found = [text for severity, text in self.lines if "ERROR" in severity]
+        return "; ".join(found) or "the library does not say why"
+
+
+def logger(library: Any, log: Log) -> Any:
+    """A logger of `library` that writes to `log`."""
+
+    class Logger(library.ILogger):
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            log.lines.append((str(severity), message))
+
+    return Logger()
+
+
+def dtype_name(library_dtype: Any) -> str:
+    """numpy's name of the library's type."""
+    name = str(library_dtype.name)
+    return _DTYPES.get(name, name)
+
+
+def load(
+    library: Any,
+    backend: str,
+    needs: Requirements,
+    root: Path,
+    specs: Sequence[ProgramSpec],
+    options: BackendOptions,
+) -> Sequence[Program]:
+    """Load the plans of `specs` that were compiled for this machine. They share one block for activations.
+
+    BackendError where none fits, where a plan is not this user's own, or where they do not fit into memory.
+    """
+    if options.kind != "cuda":
+        raise BackendError(
+            f"the backend {backend} runs on cuda, found device {options.device}",
+            'use device="cuda", or another backend',
+        )
+    here = machine(str(library.__version__), options.index)
+    if not here.gpu:
+        raise BackendError(
+            f"the backend {backend} needs an NVIDIA GPU, and found none", "use onnxruntime or openvino"
+        )
+    found = [compiled.find(root, backend, spec, here, needs) for spec in specs]
+    device = Device(options.index)
+    memory.check(memory.of_plans([plan for _, plan in found]), device.free_bytes(), options.device)
+    session = _Session(library, device)
+    engines = [session.open(path, plan) for path, plan in found]
+    block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
+    return [
+        DeviceProgram(spec, session.launcher(spec, engine, block), device, options.graphs)
+        for spec, engine in zip(specs, engines, strict=True)
+    ]
+
+
+class _Session:
+    """The library's runtime and its log."""
+
+    def __init__(self, library: Any, device: Device) -> None:
+        self._library = library
+        self._device = device
+        self._log = Log()
+        self._logger = logger(library, self._log)
+        self._runtime = library.Runtime(self._logger)
+
+    def open(self, path: Path, plan: Plan) -> Any:
+        """The engine in the plan file at `path`."""
+        engine = self._runtime.deserialize_cuda_engine(trust.read(path, plan.file.sha256))
+        if engine is None:
+            raise BackendError(
+                f"{path} cannot be opened: {self._log.errors()}", "compile the bundle again, on this machine"
+            )
+        return engine
+
+    def launcher(self, spec: ProgramSpec, engine: Any, block: Memory) -> _Launcher:
+        """The engine with a context of its own, whose activations lie in `block`."""
+        compare(spec, _tensors(self._library, engine, "INPUT"), _tensors(self._library, engine, "OUTPUT"))
+        context = engine.create_execution_context(
+            self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        if context is None:
+            raise BackendError(f"{label(spec)}: no context could be made: {self._log.errors()}")
+        context.set_device_memory(block.address, block.size)
+        return _Launcher(spec, context, self, block)
+
+    def errors(self) -> str:
+        """What went wrong, in the library's words."""
+        return self._log.errors()
+
+    @property
+    def stream(self) -> int:
+        """The handle of the device's stream."""
+        return int(self._device.stream)
+
+
+class _Launcher:
+    """One execution context. It keeps what it depends on: its library's runtime and its activations."""
+
+    def __init__(self, spec: ProgramSpec, context: Any, session: _Session, block: Memory) -> None:
+        self._spec = spec
+        self._context = context
+        self._session = session
+        self._block = block
+        asks = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX alone can tell
+        self.capturable = True if asks is None else bool(asks(session.stream))
+
+    def attach(self, tensor: TensorSpec, address: int) -> None:
+        if not self._context.set_tensor_address(tensor.name, address):
+            raise BackendError(
+                f"{label(self._spec)}: `{tensor.name}` cannot be attached: {self._session.errors()}"
+            )
+
+    def launch(self) -> None:
+        if not self._context.execute_async_v3(self._session.stream):
+            raise BackendError(f"{label(self._spec)}: the run failed: {self._session.errors()}")
+
+
+def _tensors(library: Any, engine: Any, mode: str) -> Iterable[TensorSpec]:
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        if engine.get_tensor_mode(name) == library.TensorIOMode.__members__[mode]:
+            dtype = dtype_name(engine.get_tensor_dtype(name))
+            yield TensorSpec(name, dtype, tuple(engine.get_tensor_shape(name)))

@@ -1,0 +1,66 @@
+"""What a bundle's programs take of a device's memory, told before they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from calotype.compiled import Plan
+from calotype.errors import BackendError
+from calotype.manifest import ProgramSpec, TensorSpec
+
+# One kernel in a recorded graph. An estimate: CUDA does not say, and it was not measured.
+_BYTES_PER_NODE = 2048
+_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "bool": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes by what they are for. Programs never run together, so the largest one's activations serve them all."""
+
+    weights: int
+    tensors: int  # inputs and outputs, at fixed addresses
+    activations: int
+    graphs: int  # of one recorded step each; a recorded schedule of N rows takes N times the step's
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.tensors + self.activations + self.graphs
+
+
+def of_plans(plans: Sequence[Plan]) -> Budget:
+    """What `plans` take, as their builder said."""
+    return Budget(
+        weights=sum(plan.weight_bytes for plan in plans),
+        tensors=sum(tensor_bytes((*plan.inputs, *plan.outputs)) for plan in plans),
+        activations=max((plan.activation_bytes for plan in plans), default=0),
+        graphs=sum(int(sum(plan.layers.values())) * _BYTES_PER_NODE for plan in plans),
+    )
+
+
+def of_graphs(specs: Sequence[ProgramSpec]) -> tuple[int, int]:
+    """Bytes of weights and of tensors that `specs` take as they are exported; step programs share their data file."""
+    files = {file.path: file.size for spec in specs for file in spec.files}
+    return sum(files.values()), sum(tensor_bytes((*spec.inputs, *spec.outputs)) for spec in specs)
+
+
+def check(needed: Budget, free: int, device: str) -> None:
+    """BackendError with both numbers where the budget does not fit into the `free` bytes of `device`."""
+    if needed.total > free:
+        raise BackendError(
+            f"{device}: the programs need {_mebibytes(needed.total)} (weights {_mebibytes(needed.weights)}, "
+            f"tensors {_mebibytes(needed.tensors)}, activations {_mebibytes(needed.activations)}, "
+            f"graphs {_mebibytes(needed.graphs)}), and {_mebibytes(free)} are free",
+            "load fewer batch sizes with `batches`, free memory on the device, or take a larger one",
+        )
+
+
+def tensor_bytes(tensors: Iterable[TensorSpec]) -> int:
+    """What `tensors` take, in bytes."""
+    return sum(prod(tensor.shape) * _ITEM_BYTES[tensor.dtype] for tensor in tensors)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

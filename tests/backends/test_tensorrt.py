@@ -1,0 +1,208 @@
+"""The run path of TensorRT and TensorRT-RTX, on a stand-in that is held to the real bindings' signatures."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype import Pipeline, backends
+from calotype.backends import Array, BackendOptions
+from calotype.bundle import Bundle
+from calotype.errors import BackendError, BundleError
+from tests.backends import step_programs
+from tests.backends.contract_cases import Make, snapshot, step_inputs
+from tests.bundles import bundle
+from tests.engine.tiny import PROMPT, pipeline_of
+from tests.standin import gpu
+from tests.standin.cuda import Cuda
+
+CUDA = BackendOptions("cuda")
+
+
+@pytest.fixture(params=backends.COMPILED_ONLY)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def root(cuda: Cuda, backend: str, tmp_path: Path) -> Path:
+    """A copy of the plain bundle with plans for the stand-in."""
+    copied = shutil.copytree(bundle("plain"), tmp_path / "bundle")
+    gpu.compile_for(backend, copied, Bundle.open(copied).manifest.programs)
+    return copied
+
+
+def draw(pipeline: Pipeline, **changes: Any) -> Array:
+    request: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 4, "seed": 5, "output_type": "np"}
+    return pipeline(**request | changes).images
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "text": {},
+    "noise in every row": {"scheduler": "euler_a"},
+    "three pictures on programs of two and one": {"seed": [1, 2, 3], "num_images_per_prompt": 3},
+    "picture": {"image": Image.linear_gradient("L").convert("RGB").resize((128, 128)), "strength": 0.6},
+    "callback": {"callback_on_step_end": lambda *_: None},
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_pictures_are_those_of_onnx_runtime_with_graphs_and_without(
+    backend: str, root: Path, name: str
+) -> None:
+    expected = draw(pipeline_of("plain"), **REQUESTS[name])
+    for graphs in (True, False):
+        pipeline = Pipeline.load(root, backend, device="cuda", graphs=graphs)
+        for _ in range(3):  # the first run is not recorded, the second is recorded, the third launched again
+            assert np.array_equal(draw(pipeline, **REQUESTS[name]), expected)
+        pipeline.close()
+
+
+def test_a_schedule_is_one_launch_where_nobody_looks(cuda: Cuda, backend: str, root: Path) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    for _ in range(2):
+        draw(pipeline)
+    cuda.launches.clear()
+    draw(pipeline)
+    assert cuda.launches == ["graph"] * 5  # both prompts, all rows of the step, decoder, safety checker
+
+    cuda.launches.clear()
+    draw(pipeline, progress=lambda *_: None)
+    draw(pipeline, progress=lambda *_: None)
+    assert "kernel" not in cuda.launches
+    assert cuda.launches.count("graph") == 2 * (4 + 5)  # four steps of PLMS are five rows
+
+
+def test_requests_of_one_kind_take_no_more_memory(cuda: Cuda, backend: str, root: Path) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    for _ in range(2):
+        draw(pipeline)
+    before = cuda.used
+    for seed in range(3):
+        draw(pipeline, seed=seed)
+    assert cuda.used == before
+
+
+def test_sweeps_of_many_kinds_are_not_all_kept(cuda: Cuda, backend: str, root: Path) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    used: list[int] = []
+    for _ in range(2):
+        for steps in range(2, 9):
+            draw(pipeline, num_inference_steps=steps)
+        used.append(cuda.used)
+    assert used[1] == used[0]
+
+
+def test_closing_gives_all_memory_back(cuda: Cuda, backend: str, root: Path) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    draw(pipeline)
+    draw(pipeline)
+    assert cuda.used > 0
+    pipeline.close()
+    del pipeline
+    gc.collect()
+    assert cuda.used == 0
+
+
+def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, root: Path) -> None:
+    pipelines = [Pipeline.load(root, backend, device="cuda") for _ in range(2)]
+    found: dict[int, list[Array]] = {0: [], 1: []}
+
+    def work(index: int) -> None:
+        found[index].extend(draw(pipelines[index], seed=index) for _ in range(4))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(2):
+        expected = draw(pipeline_of("plain"), seed=index)
+        assert len(found[index]) == 4
+        assert all(np.array_equal(picture, expected) for picture in found[index])
+
+
+def test_auto_takes_what_the_bundle_was_compiled_for(backend: str, root: Path) -> None:
+    assert Pipeline.load(root, device="cuda").backend == backend
+
+
+def test_a_result_may_be_kept_after_closing(make_on_gpu: Make) -> None:
+    program = make_on_gpu()
+    outputs = program.run(step_inputs())
+    expected = snapshot(outputs)
+    program.close()
+    gc.collect()
+    assert all(np.array_equal(outputs[name], expected[name]) for name in expected)
+
+
+def test_a_run_that_fails_while_it_is_recorded_ends_the_recording(
+    cuda: Cuda, make_on_gpu: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program: Any = make_on_gpu()
+    expected = snapshot(program.run(step_inputs()))
+    with monkeypatch.context() as broken:
+        broken.setattr(program._launcher._context, "execute_async_v3", lambda *_: False)
+        with pytest.raises(BackendError, match=r"unet_step \(batch 2\): the run failed"):
+            program.run({})
+    again = program.run({})
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)
+
+
+class TestRefusals:
+    """What is refused, and by which words."""
+
+    def test_a_bundle_that_was_not_compiled(self, cuda: Cuda, backend: str) -> None:
+        message = rf"was not compiled for {backend}(?s:.*)calotype-export compile .* --backend {backend}"
+        with pytest.raises(BackendError, match=message):
+            Pipeline.load(bundle("plain"), backend, device="cuda")
+
+    def test_a_device_that_is_no_gpu(self, backend: str, root: Path) -> None:
+        with pytest.raises(BackendError, match=rf"{backend} runs on cuda, found device cpu"):
+            Pipeline.load(root, backend)
+
+    def test_a_machine_without_a_gpu(self, cuda: Cuda, backend: str, root: Path) -> None:
+        cuda.gpus = 0
+        with pytest.raises(BackendError, match=rf"{backend} needs an NVIDIA GPU, and found none"):
+            Pipeline.load(root, backend, device="cuda")
+
+    def test_a_gpu_that_there_is_not(self, backend: str, root: Path) -> None:
+        with pytest.raises(BackendError, match=r"device cuda:3: this machine has 1 GPUs"):
+            Pipeline.load(root, backend, device="cuda:3")
+
+    def test_plans_of_another_version(self, cuda: Cuda, backend: str, tmp_path: Path) -> None:
+        spec = step_programs.write(tmp_path)
+        gpu.compile_for(backend, tmp_path, (spec,), library="1.0")
+        with pytest.raises(BackendError, match=r"library: built with '1\.0', found"):
+            backends.load(backend, tmp_path, [spec], CUDA)
+
+    def test_a_plan_that_somebody_else_built(
+        self, backend: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+        with pytest.raises(BackendError, match="was not built by this user"):
+            Pipeline.load(root, backend, device="cuda")
+
+    def test_programs_that_do_not_fit(
+        self, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gpu.install(monkeypatch, tmp_path / "state", memory=1000)
+        spec = step_programs.write(tmp_path)
+        gpu.compile_for(backend, tmp_path, (spec,))
+        with pytest.raises(BackendError, match=r"cuda: the programs need .* MiB .*, and 0 MiB are free"):
+            backends.load(backend, tmp_path, [spec], CUDA)
+
+    def test_tensors_that_differ_from_the_manifest(self, cuda: Cuda, backend: str, tmp_path: Path) -> None:
+        spec = step_programs.write(tmp_path)
+        noise = dataclasses.replace(spec.input("noise"), dtype="float16")
+        changed = dataclasses.replace(spec, inputs=(*spec.inputs[:-1], noise))
+        gpu.compile_for(backend, tmp_path, (changed,))
+        with pytest.raises(BundleError, match="input `noise`: the manifest says float16"):
+            backends.load(backend, tmp_path, [changed], CUDA)
