@@ -33,6 +33,9 @@ class _FunctionEngine:
     def attach(self, tensor: TensorSpec, buffer: Buffer) -> None:
         self._attached[tensor.name] = buffer
 
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        raise ValueError(f"a function has no weights; found {list(weights)}")
+
     def run(self) -> None:
         inputs = {tensor.name: self._attached[tensor.name].read() for tensor in self._spec.inputs}
         outputs = self._function(inputs)

@@ -46,6 +46,9 @@ ALLOWED = {
     "compiled": {"records"},
     "memory": {"compiled"},
     "trust": set[str](),
+    "tensor_files": set[str](),
+    "lora": {"tensor_files"},
+    "weights": {"bundle", "lora", "tensor_files"},
     "pictures": {"files"},
     "masks": {"pictures"},
     "images": {"masks", "pictures", "resize"},
@@ -54,7 +57,7 @@ ALLOWED = {
     "draws": {"noise"},
     "planning": {"request", "schedulers"},
     "plot": {"files"},
-    "parameters": {"request", "bundle"},
+    "parameters": {"request", "bundle", "lora"},
     "text": {"backends", "tokenizer"},
     "prompts": {"request", "text"},
     "vision": {"backends", "images", "processors", "tokenizer"},
@@ -63,7 +66,7 @@ ALLOWED = {
     "result": {"backends"},
     "hooks": {"denoiser", "request"},
     "listing": {"bundle", "images", "planning", "plot", "request", "tokenizer"},
-    "cli": {"backends", "images", "listing", "pipeline", "request", "result"},
+    "cli": {"backends", "images", "listing", "lora", "pipeline", "request", "result"},
     "loading": {
         "backends", "bundle", "compiled", "conditioning", "denoiser", "processors", "result", "text", "tokenizer",
         "vision",
@@ -110,7 +113,7 @@ def test_runtime_imports_run_downwards(name: str) -> None:
 def test_schedulers_and_backends_know_nothing_of_requests_and_models() -> None:
     for folder, allowed in (
         ("schedulers", {"schedulers"}),
-        ("backends", {"backends", "compiled", "memory", "trust"}),
+        ("backends", {"backends", "compiled", "memory", "tensor_files", "trust"}),
     ):
         for path in modules(RUNTIME / folder):
             assert own(path) <= allowed | LOWER, path

@@ -14,6 +14,7 @@ from calotype import __version__, backends, listing
 from calotype.backends import BackendOptions
 from calotype.errors import BackendError, CalotypeError, RequestError
 from calotype.images import load_depth, save_png
+from calotype.lora import LoraFile
 from calotype.pipeline import Pipeline
 from calotype.request import Request
 from calotype.result import Result
@@ -134,9 +135,22 @@ def _generate_options(parser: argparse.ArgumentParser) -> None:
         "--noise-source", choices=("cpu", "cuda"), default="cpu", help="whose torch generator to be"
     )
     parser.add_argument("--count", type=int, default=1, metavar="N", help="pictures (default: %(default)s)")
+    _loading_options(parser)
+
+
+def _loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", help="onnxruntime, openvino, … (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="(default: left to the backend)")
+    parser.add_argument("--lora", type=_lora, action="append", default=[], metavar="FILE[:WEIGHT]",
+                        help="draw with a LoRA (repeatable)")  # fmt: skip
+
+
+def _lora(text: str) -> LoraFile:
+    try:
+        return LoraFile.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _generate(options: argparse.Namespace) -> listing.Listing:
@@ -156,6 +170,8 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         progress=_progress_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
     pipeline = Pipeline.load(options.bundle, options.backend, device=options.device, threads=options.threads)
+    if options.lora:
+        pipeline.set_lora([(file.path, file.weight) for file in options.lora])
     result = pipeline(request)
     if request.progress is not None:
         sys.stderr.write("\r\033[K")

@@ -101,6 +101,14 @@ def begin(request: Request, manifest: Manifest, senses: Senses, schedule: Schedu
     return Start(_noised(schedule, original, draws.normal(shape)), extras)
 
 
+def pasted(pictures: list[Image.Image], request: Request, start: Start) -> list[Image.Image]:
+    """The pictures, put back into the original where a part of it was cut out around the mask."""
+    if start.mask is None or start.crop is None:
+        return pictures
+    original = images.load_image(request.image)
+    return [images.apply_overlay(start.mask, original, picture, start.crop) for picture in pictures]
+
+
 def _inpainting(
     request: Request, manifest: Manifest, senses: Senses, schedule: Schedule, draws: Draws
 ) -> Start:

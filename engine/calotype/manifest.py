@@ -12,7 +12,7 @@ from typing import Any
 from calotype import records
 from calotype.errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -35,6 +35,18 @@ class FileSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """A weight of the checkpoint, and where a program keeps it: folded into a product, it may lie transposed."""
+
+    name: str  # in its component, without `.weight`
+    initializer: str  # its name in the graph
+    dtype: str  # float32, float16 or bfloat16
+    shape: tuple[int, ...]  # the checkpoint's, (out, in, ...)
+    transposed: bool  # kept as (in, out)
+    offset: int  # in `files[1]`, bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """One compiled graph with fixed shapes. `files[0]` is the ONNX graph, the rest its external data."""
 
@@ -44,6 +56,7 @@ class ProgramSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: tuple[FileSpec, ...]
+    parameters: tuple[ParameterSpec, ...] = ()  # those that a LoRA may change: matrices and convolutions
 
     def input(self, name: str) -> TensorSpec:
         """The input called `name`; KeyError where there is none."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from calotype.bundle import Bundle
+from calotype.lora import LoraFile
 from calotype.request import Request
 from calotype.schedule import Schedule
 
@@ -17,9 +19,14 @@ _PLAIN = (
 
 
 def describe(
-    request: Request, bundle: Bundle, schedule: Schedule, seeds: tuple[int, ...], backend: str
+    request: Request,
+    bundle: Bundle,
+    schedule: Schedule,
+    seeds: tuple[int, ...],
+    backend: str,
+    loras: Sequence[LoraFile] = (),
 ) -> dict[str, Any]:
-    """The request's plain arguments with what was filled in, the bundle's digest and the backend.
+    """The request's plain arguments with what was filled in, the bundle's digest, LoRA files and the backend.
 
     Pictures and arrays are named as given, not kept.
     """
@@ -38,6 +45,8 @@ def describe(
     described["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
     described["scheduler"] = request.scheduler or schedule.name
     described["width"], described["height"] = bundle.manifest.width, bundle.manifest.height
+    if loras:
+        described["lora"] = [f"{file.path.name}:{file.weight:g}" for file in loras]
     return described | {"bundle": bundle.digest, "backend": backend}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype import conditioning, images, prompts
+from calotype import conditioning, images, prompts, weights
 from calotype.backends import Array, BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Start
@@ -19,6 +19,7 @@ from calotype.draws import Draws
 from calotype.errors import RequestError
 from calotype.hooks import hooks
 from calotype.loading import Loaded, load
+from calotype.lora import LoraFile
 from calotype.manifest import Manifest
 from calotype.noise import Generator
 from calotype.parameters import describe
@@ -36,6 +37,7 @@ class Pipeline:
     def __init__(self, bundle: Bundle, loaded: Loaded) -> None:
         self.bundle = bundle
         self._loaded = loaded
+        self._loras: tuple[LoraFile, ...] = ()
         self._lock = threading.RLock()
 
     @classmethod
@@ -178,6 +180,19 @@ class Pipeline:
         """The state (n, S, C, H, W) that a hand-written loop of `step` begins with. RequestError."""
         return self._loaded.denoiser.state(latents)
 
+    def set_lora(self, adapters: Sequence[tuple[str | Path, float]]) -> None:
+        """Draw from now on with these LoRA files, each with its weight, and with no others; `[]` takes all of them off.
+
+        Files of kohya's scripts, PEFT and diffusers. What was added is taken off exactly. Files that do not fit change
+        nothing: CheckpointError, which lists what belongs to no weight.
+        """
+        files = tuple(LoraFile(Path(path), float(weight)) for path, weight in adapters)
+        changed = weights.with_loras(self.bundle, files)
+        with self._lock:
+            for program in (each for each in self._loaded.programs if each.spec.name in changed):
+                program.replace_weights(changed[program.spec.name])
+            self._loras = files
+
     def close(self) -> None:
         """Release the programs."""
         with self._lock:
@@ -204,7 +219,7 @@ class Pipeline:
             nsfw_content_detected=flags,
             backend=self.backend,
             evaluations=len(schedule),
-            parameters=describe(request, self.bundle, schedule, draws.seeds, self.backend),
+            parameters=describe(request, self.bundle, schedule, draws.seeds, self.backend, self._loras),
         )
 
     def _truncated(self, prompt: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -232,8 +247,4 @@ class Pipeline:
             pictures[np.asarray(flags)] = 0.0
         if request.output_type == "np":
             return pictures, flags
-        drawn = images.to_pil(pictures)
-        if start.mask is not None and start.crop is not None:
-            original = images.load_image(request.image)
-            drawn = [images.apply_overlay(start.mask, original, picture, start.crop) for picture in drawn]
-        return drawn, flags
+        return conditioning.pasted(images.to_pil(pictures), request, start), flags

@@ -73,6 +73,10 @@ class TimedProgram:
         with self._timed():
             self._program.sweep(rows)
 
+    def replace_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """See `Program.replace_weights`."""
+        self._program.replace_weights(weights)
+
     def wait(self) -> None:
         """See `Program.wait`."""
         with self._timed():

@@ -1,45 +1,16 @@
-"""LoRA and textual-inversion files: a safetensors file in, its tensors under the names of the models out.
-
-LoRA: Hu et al. 2021, eq. 3: W + weight * alpha / rank * up @ down; Kalajdzievski 2023 divides by the rank's square
-root instead. Names of kohya's scripts, of PEFT and of older
-diffusers are understood. Textual inversion: Gal et al. 2022; files of diffusers and of the AUTOMATIC1111 web UI.
-"""
+"""Textual-inversion files (Gal et al. 2022), of diffusers and of the AUTOMATIC1111 web UI: words and their vectors."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from calotype import tensor_files
 from calotype.errors import CheckpointError
-from calotype_export import weight_files
-
-Shapes = Mapping[str, tuple[int, ...]]  # weight name without `.weight` -> shape
-_PREFIXES = {"unet": ("lora_unet_", "unet."), "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.")}
-_ROLES = (
-    (re.compile(r"\.(lora_down|lora_A|lora\.down)(\.default)?\.weight$"), "down"),
-    (re.compile(r"\.(lora_up|lora_B|lora\.up)(\.default)?\.weight$"), "up"),
-    (re.compile(r"\.alpha$"), "alpha"),
-)
-_OLD_ATTENTION = re.compile(r"(\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.")
-_METADATA_HINT = "save the LoRA again, or take lora_adapter_metadata out of the file"
-_TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
-
-
-@dataclass(frozen=True, slots=True)
-class LoraFile:
-    """A LoRA to merge, and how much of it."""
-
-    path: Path
-    weight: float = 1.0
+from calotype.lora import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,162 +21,14 @@ class EmbeddingFile:
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """One low-rank change: up (out, r) @ down (r, in), times `scale`; convolutions keep their kernel in `down`."""
-
-    down: Tensor
-    up: Tensor
-    scale: float
-
-    def added_to(self, weight: Tensor) -> Tensor:
-        """`weight` with the change, computed in float32."""
-        change = self.up.float().flatten(1) @ self.down.float().flatten(1)
-        return (weight.float() + self.scale * change.reshape(weight.shape)).to(weight.dtype)
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """Tensors and metadata of a safetensors file. CheckpointError for a missing file, a pickle or a cut-off one."""
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path.name} is no .safetensors file", weight_files.PICKLE_HINT)
-    weight_files.check(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-def read_lora(file: LoraFile, shapes: Mapping[str, Shapes]) -> dict[str, dict[str, Delta]]:
-    """The changes in `file`: component -> weight name -> change. `shapes` are those of the components' weights.
-
-    Raises CheckpointError that lists the tensors which belong to no weight, or do not fit it.
-    """
-    tensors, metadata = read(file.path)
-    places = {component: _places(component, names) for component, names in shapes.items()}
-    parts: dict[tuple[str, str], dict[str, Tensor]] = {}
-    unknown: list[str] = []
-    for key, tensor in tensors.items():
-        target = _target(key, places)
-        if target is None:
-            unknown.append(key)
-        else:
-            component, name, role = target
-            parts.setdefault((component, name), {})[role] = tensor
-    unknown += [
-        f"{name} (half of a pair)" for (_, name), part in parts.items() if not {"down", "up"} <= part.keys()
-    ]
-    if unknown or not parts:
-        raise CheckpointError(f"{file.path.name}: {_listed(unknown)} belong to no weight of this checkpoint",
-                              "is it a LoRA, and made for this family of models?")  # fmt: skip
-    deltas: dict[str, dict[str, Delta]] = {}
-    settings = {component: _settings(file.path.name, metadata, component) for component in shapes}
-    for (component, name), part in parts.items():
-        scale = file.weight * _scale(part, name, settings[component])
-        delta = Delta(part["down"], part["up"], scale)
-        _check_fit(file.path.name, name, delta, shapes[component][name])
-        deltas.setdefault(component, {})[name] = delta
-    return deltas
-
-
-def _places(component: str, names: Iterable[str]) -> dict[str, str]:
-    """Every spelling of each weight's name, the component's prefix included, to its own name."""
-    found: dict[str, str] = {}
-    for name in names:
-        public = name if component == "unet" or name.startswith("text_model.") else f"text_model.{name}"
-        for prefix in _PREFIXES[component]:
-            for spelling in {name, public}:
-                found[prefix + (spelling if prefix.endswith(".") else spelling.replace(".", "_"))] = name
-    return found
-
-
-def _target(key: str, places: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
-    """Component, weight name and role (down, up, alpha) of the tensor `key`."""
-    plain = _OLD_ATTENTION.sub(_modern_attention, key).replace(".lora_linear_layer.", ".lora.")
-    for pattern, role in _ROLES:
-        stem = pattern.sub("", plain)
-        for component, names in places.items():
-            for spelling in (stem, f"unet.{stem}"):
-                if stem != plain and spelling in names:
-                    return component, names[spelling], role
-    return None
-
-
-def _modern_attention(match: re.Match[str]) -> str:
-    name = match[2]
-    if ".self_attn" in match.string:
-        return f".{_TEXT_ATTENTION[name]}.lora."
-    return f".{name}.0.lora." if name == "to_out" else f".{name}.lora."
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What PEFT's LoraConfig says of scales; None and empty where the file says nothing."""
-
-    alpha: float | None
-    patterns: Mapping[str, float]  # regular expression for the end of a layer's name -> its alpha
-    root: bool  # divide by the rank's square root
-
-
-def _settings(file: str, metadata: Mapping[str, str], component: str) -> _Settings:
-    """What diffusers stores beside a PEFT LoRA: `unet.lora_alpha`, `unet.alpha_pattern`, `unet.use_rslora`, ...
-
-    Ranks are not read from it, since the tensors have them. CheckpointError for what is no JSON or no setting.
-    """
-    where = f"{file}: lora_adapter_metadata"
-    try:
-        content = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"{where} is no JSON: {error}", _METADATA_HINT) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{where} holds a {type(content).__name__}, expected an object", _METADATA_HINT)
-    alpha = content.get(f"{component}.lora_alpha")
-    patterns = content.get(f"{component}.alpha_pattern") or {}
-    root = content.get(f"{component}.use_rslora") or False
-    for name, value, fits in (
-        ("lora_alpha", alpha, alpha is None or _is_number(alpha)),
-        ("alpha_pattern", patterns, isinstance(patterns, dict) and all(map(_is_number, patterns.values()))),
-        ("use_rslora", root, isinstance(root, bool)),
-    ):
-        if not fits:
-            raise CheckpointError(f"{where}: {component}.{name} cannot be {value!r}", _METADATA_HINT)
-    return _Settings(alpha, patterns, root)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _scale(part: Mapping[str, Tensor], name: str, settings: _Settings) -> float:
-    """What `up @ down` of the layer `name` is multiplied with: by its own `alpha`, else as PEFT does it."""
-    rank = part["down"].shape[0]
-    if "alpha" in part:
-        return float(part["alpha"]) / rank
-    alpha = rank if settings.alpha is None else settings.alpha
-    for pattern, value in settings.patterns.items():
-        if any(re.match(rf"(.*\.)?({pattern})$", spelling) for spelling in (name, f"text_model.{name}")):
-            alpha = value
-            break
-    return alpha / (math.sqrt(rank) if settings.root else rank)
-
-
-def _check_fit(file: str, name: str, delta: Delta, shape: tuple[int, ...]) -> None:
-    rows, inner = delta.up.shape[0], delta.up.shape[1]
-    columns = delta.down[0].numel()
-    if inner != delta.down.shape[0] or rows != shape[0] or rows * columns != torch.Size(shape).numel():
-        raise CheckpointError(
-            f"{file}: {name} has shape {shape} in this checkpoint; "
-            f"found up {tuple(delta.up.shape)} and down {tuple(delta.down.shape)}",
-            "the LoRA was made for another family of models",
-        )
-
-
 def read_embedding(file: EmbeddingFile, width: int) -> tuple[str, Tensor]:
     """The word and its vectors (n, `width`). CheckpointError for files that are no textual inversion, or too wide."""
-    tensors, _ = read(file.path)
+    tensors, _ = tensor_files.read(file.path)
     if len(tensors) != 1:
-        raise CheckpointError(f"{file.path.name}: expected one tensor, found {_listed(sorted(tensors))}",
+        raise CheckpointError(f"{file.path.name}: expected one tensor, found {listed(sorted(tensors))}",
                               "textual inversions of Stable Diffusion 1 and 2 have one")  # fmt: skip
-    ((name, tensor),) = tensors.items()
+    ((name, array),) = tensors.items()
+    tensor = torch.from_numpy(array.copy())
     token = file.token or (file.path.stem if name == "emb_params" else name)
     vectors = tensor[None] if tensor.ndim == 1 else tensor
     if vectors.ndim != 2 or vectors.shape[1] != width:
@@ -214,8 +37,3 @@ def read_embedding(file: EmbeddingFile, width: int) -> tuple[str, Tensor]:
             "it was made for another family of models",
         )
     return token, vectors
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:8]) or "its tensors"
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from calotype.errors import RequestError
+from calotype.lora import LoraFile
 
 
 def size(text: str) -> tuple[int, int]:
@@ -53,15 +54,12 @@ def scheduler(text: str) -> str:
     return text
 
 
-def lora(text: str) -> tuple[Path, float]:
+def lora(text: str) -> LoraFile:
     """`FILE[:WEIGHT]`, 1 by default."""
-    path, colon, weight = text.rpartition(":")
-    if not colon or weight.endswith(".safetensors"):
-        return Path(text), 1.0
     try:
-        return Path(path), float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
+        return LoraFile.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def embedding(text: str) -> tuple[Path, str | None]:

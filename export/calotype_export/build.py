@@ -14,9 +14,10 @@ import torch
 
 from calotype.bundle import MANIFEST
 from calotype.errors import CheckpointError
-from calotype.manifest import Manifest, ProgramSpec, TimeEmbedding
+from calotype.lora import LoraFile
+from calotype.manifest import Manifest, ParameterSpec, ProgramSpec, TimeEmbedding
 from calotype_export import bundle_files, signatures, trace, verify
-from calotype_export.adapters import EmbeddingFile, LoraFile
+from calotype_export.adapters import EmbeddingFile
 from calotype_export.opening import Source, open_source
 from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress, silent
@@ -188,15 +189,28 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
             graph = trace.trace(program, example, program.outputs)
             graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
             outputs = trace.outputs(graph)
-            trace.write(graph, graphs[-1], stored)
+            parameters = within(trace.write(graph, graphs[-1], stored), name)
             precision = precision_of(COMPONENTS[name], plan.decided.precision)
-            drafts.append(ProgramSpec(name, batch, precision, inputs, outputs, ()))
+            drafts.append(ProgramSpec(name, batch, precision, inputs, outputs, (), parameters))
     weights = bundle_files.describe(data, plan.folder)
     progress(f"export {name}", len(batches), len(batches))
     return [
         dataclasses.replace(draft, files=(bundle_files.describe(path, plan.folder), weights))
         for draft, path in zip(drafts, graphs, strict=True)
     ]
+
+
+def within(parameters: tuple[ParameterSpec, ...], program: str) -> tuple[ParameterSpec, ...]:
+    """Those of a program's parameters that a LoRA may change, under the names that they have in their component."""
+    root = {"unet_step": "unet.", "text_encoder": "model."}.get(program)
+    if root is None:
+        return ()
+    stems = [(each, each.name.removesuffix(".weight")) for each in parameters]
+    return tuple(
+        dataclasses.replace(each, name=stem.removeprefix(root))
+        for each, stem in sorted(stems, key=lambda entry: entry[1])
+        if stem != each.name and stem.startswith(root)
+    )
 
 
 def write_files(sources: Sources, scheduler: Mapping[str, Any], folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from calotype import tensor_files
 from calotype.errors import CheckpointError
 from calotype_export import components, configs, eager, processors, weight_files
 from calotype_export.components import Kind
@@ -154,7 +155,7 @@ def open_checkpoint(
     path = Path(source).expanduser()
     if path.is_file():
         hint = (
-            weight_files.PICKLE_HINT
+            tensor_files.PICKLE_HINT
             if path.suffix in weight_files.PICKLES
             else (
                 "a single .safetensors file needs --config FOLDER: a checkpoint's folder without its weights"

@@ -121,6 +121,9 @@ def _add_compile(commands: Commands) -> None:
         "--optimization-level", type=int, choices=range(6), help="0 to 5 (default: the library's)"
     )
     compile_.add_argument(
+        "--refittable", action="store_true", help="let LoRA files be put on the loaded plans"
+    )
+    compile_.add_argument(
         "--timing-cache", type=Path, metavar="FILE", help="measured kernels: read if it exists, and updated"
     )
 
@@ -178,7 +181,9 @@ def _compile(options: argparse.Namespace) -> str:
     from calotype_export.compile import compile_bundle
     from calotype_export.tensorrt_builder import BuilderOptions
 
-    builder = BuilderOptions(options.compute_capability, options.optimization_level, options.timing_cache)
+    builder = BuilderOptions(
+        options.compute_capability, options.optimization_level, options.timing_cache, options.refittable
+    )
     return str(compile_bundle(options.bundle, options.backend, builder, reporter(sys.stderr)))
 
 
@@ -194,7 +199,7 @@ def _synthetic(options: argparse.Namespace) -> str:
 
 
 def _build_options(options: argparse.Namespace) -> BuildOptions:
-    from calotype_export.adapters import EmbeddingFile, LoraFile
+    from calotype_export.adapters import EmbeddingFile
     from calotype_export.build import BuildOptions
 
     return BuildOptions(
@@ -206,7 +211,7 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         scheduler=getattr(options, "scheduler", None),
         unguided=getattr(options, "unguided", False),
         segmenter=options.segmenter,
-        loras=tuple(LoraFile(path, weight) for path, weight in options.lora),
+        loras=tuple(options.lora),
         embeddings=tuple(EmbeddingFile(path, token) for path, token in options.embedding),
         revision=options.revision,
         config=options.config,

@@ -42,6 +42,7 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
         "compute_capabilities": list(options.compute_capabilities),
         "optimization_level": options.optimization_level,
         "tf32": False,
+        "refittable": options.refittable,
     }
     specs = bundle.manifest.programs
     target = root / compiled.FOLDER / compiled.identity(backend, here, recorded, specs)
@@ -91,6 +92,11 @@ def _library(backend: str) -> Any:
 def _with_target(library: Any, backend: str, options: BuilderOptions, here: Machine) -> BuilderOptions:
     """The options with the compute capabilities that plans are built for: those asked for, or this machine's GPU's."""
     known = tensorrt_builder.capabilities(library)
+    if options.refittable and not here.gpu:
+        raise BackendError(
+            "--refittable: the library builds such plans only where a GPU is",
+            "compile where there is one, or merge the LoRA when the bundle is built",
+        )
     if not known:
         if options.compute_capabilities:
             raise BackendError(

@@ -11,9 +11,11 @@ import torch
 from tokenizers import AddedToken, normalizers
 from torch import Tensor
 
+from calotype import lora
 from calotype.errors import CheckpointError
+from calotype.lora import Delta, LoraFile
 from calotype_export import adapters, components, weight_files
-from calotype_export.adapters import Delta, EmbeddingFile, LoraFile
+from calotype_export.adapters import EmbeddingFile
 from calotype_export.checkpoint import Checkpoint, Component
 
 _PRIVATE = 0xE000  # Unicode's private use area: names for the vectors of a word that has several
@@ -27,16 +29,17 @@ def merged(
     Raises CheckpointError for files that do not fit, before anything is loaded.
     """
     shapes = (
-        {name: _shapes(checkpoint.models[name].config) for name in ("unet", "text_encoder")} if loras else {}
+        {name: shapes_of(checkpoint.models[name].config) for name in ("unet", "text_encoder")}
+        if loras
+        else {}
     )
-    changes = [adapters.read_lora(file, shapes) for file in loras]
+    changes = [lora.read(file, shapes) for file in loras]
     words = _words(checkpoint, embeddings)
     first = len(checkpoint.tokenizer()) if words else 0
 
     def read(component: Component, dtype: torch.dtype) -> torch.nn.Module:
         module = checkpoint.read(component, dtype)
-        for change in changes:
-            merge_lora(module, change.get(component.name, {}))
+        merge_lora(module, [change.get(component.name, {}) for change in changes])
         if component.name == "text_encoder" and words:
             add_vectors(module, first, torch.cat(list(words.values())))
         return module
@@ -55,11 +58,14 @@ def merged(
     )
 
 
-def merge_lora(module: torch.nn.Module, deltas: Mapping[str, Delta]) -> None:
-    """Add each change to the weight of its name, in place."""
-    for name, delta in deltas.items():
+def merge_lora(module: torch.nn.Module, changes: Sequence[Mapping[str, Delta]]) -> None:
+    """Add every change to the weight of its name, in place; a weight is rounded to its type once."""
+    for name in dict.fromkeys(name for change in changes for name in change):
         weight = module.get_parameter(f"{name}.weight")
-        weight.data = delta.added_to(weight.data)
+        changed = weight.data.float().numpy()
+        for change in changes:
+            changed = change[name].added_to(changed) if name in change else changed
+        weight.data = torch.from_numpy(changed).to(weight.dtype)
 
 
 def add_vectors(text_encoder: Any, first: int, vectors: Tensor) -> None:
@@ -109,7 +115,7 @@ def _words(checkpoint: Checkpoint, files: Sequence[EmbeddingFile]) -> dict[str, 
     return words
 
 
-def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def shapes_of(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights with two or more dimensions, by name without `.weight`."""
     state = components.skeleton(config).state_dict()
     found = {name.removesuffix(".weight"): tuple(value.shape) for name, value in state.items()}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CheckpointError
-from calotype_export.adapters import EmbeddingFile, LoraFile
+from calotype.lora import LoraFile
+from calotype_export.adapters import EmbeddingFile
 from calotype_export.checkpoint import Checkpoint, open_checkpoint
 from calotype_export.merge import merged
 from calotype_export.progress import Progress, silent

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from calotype import tensor_files
 from calotype.errors import CheckpointError
 from calotype_export import checkpoint, components, weight_files
 from calotype_export.checkpoint import Checkpoint, Component
@@ -35,12 +36,12 @@ def open_single_file(path: Path | str, config_folder: Path | str) -> Checkpoint:
     if not file.is_file():
         raise CheckpointError(f"there is no file {path}")
     if file.suffix != ".safetensors":
-        raise CheckpointError(f"{file.name} is no .safetensors file", weight_files.PICKLE_HINT)
+        raise CheckpointError(f"{file.name} is no .safetensors file", tensor_files.PICKLE_HINT)
     if not root.is_dir():
         raise CheckpointError(
             f"there is no folder {config_folder}", "--config takes a checkpoint's folder, weights left out"
         )
-    weight_files.check(file)
+    tensor_files.check(file)
     names = _tensor_names(file)
     layout = checkpoint.read_layout(root)
     models: dict[str, Component] = {}

@@ -33,6 +33,7 @@ class BuilderOptions:
     compute_capabilities: tuple[str, ...] = ()  # such as ("8.9", "12.0"); TensorRT-RTX only
     optimization_level: int | None = None  # 0 to 5
     timing_cache: Path | None = None
+    refittable: bool = False  # the weights that a LoRA may change; it may cost some fusion
 
     def __post_init__(self) -> None:
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
@@ -69,6 +70,9 @@ def build_plan(
     compare(spec, _tensors(network, "input"), _tensors(network, "output"))
     _let_decompose(library, network)
     config = _config(library, builder, options)
+    if options.refittable and spec.parameters:
+        config.set_flag(library.BuilderFlag.REFIT_INDIVIDUAL)
+        _mark_refittable(network, spec)
     config.progress_monitor = _monitor(library, label(spec), progress)
     begun = time.monotonic()
     data = builder.build_serialized_network(network, config)
@@ -95,6 +99,12 @@ def _let_decompose(library: Any, network: Any) -> None:
         if layer.type == library.LayerType.ATTENTION_INPUT:
             layer.__class__ = library.IAttentionInputLayer  # get_layer gives every kind as its base class
             layer.attention.decomposable = True
+
+
+def _mark_refittable(network: Any, spec: ProgramSpec) -> None:
+    for parameter in spec.parameters:
+        if not network.mark_weights_refittable(parameter.initializer):
+            raise BackendError(f"{label(spec)}: the library knows no weights `{parameter.initializer}`")
 
 
 def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:

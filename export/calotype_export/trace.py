@@ -5,6 +5,7 @@ Graphs of one program for several batch sizes share one file of weights, in whic
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 import warnings
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from calotype.manifest import TensorSpec
+from calotype.manifest import ParameterSpec, TensorSpec
 
 # Opset 23 has GroupNormalization and fused Attention nodes, and is the newest that torch 2.13 writes. On the same
 # UNet it gives the smallest graph of opsets 18 to 23, and ONNX Runtime 1.31 and OpenVINO 2026.4 run all of them.
@@ -78,9 +80,43 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, .
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    _mark_parameters(program.model, dict(module.named_parameters()))
     _strip(program.model)
     _rename_namesakes(program.model)
     return program.model
+
+
+def _mark_parameters(model: ir.Model, parameters: Mapping[str, Tensor]) -> None:
+    """Note at each initializer which matrix or convolution of the module it is, under its own name or folded.
+
+    The exporter folds the transposition of a linear layer's weight into a new initializer: the layer is known from
+    the scope of the product that takes it, and the weight from its numbers. One that two layers share is left out.
+    """
+    for value in model.graph.initializers.values():
+        names = {f"{_scope(use.node)}.weight" for use in value.uses()}
+        own = (value.name or "").removeprefix("program.")
+        name = own if own in parameters else names.pop() if len(names) == 1 else ""
+        weight, tensor = parameters.get(name), value.const_value
+        if weight is None or weight.ndim < 2 or tensor is None:
+            continue
+        for transposed in (False, True):
+            expected = weight.T if transposed and weight.ndim == 2 else weight
+            if own == name or _equal(tensor, expected):
+                value.meta["parameter"] = (name, tuple(weight.shape), transposed)
+                break
+
+
+def _scope(node: ir.Node) -> str:
+    """The name, in the traced module, of the layer that `node` was made for."""
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['', '']"))
+    return str(scopes[-2]).removeprefix("program.") if len(scopes) > 1 else ""
+
+
+def _equal(tensor: ir.TensorProtocol, expected: Tensor) -> bool:
+    if tuple(tensor.shape.numpy()) != tuple(expected.shape):
+        return False
+    found = np.frombuffer(_little_endian(tensor), np.uint8)
+    return np.array_equal(found, _bytes(expected.contiguous()))
 
 
 def _rename_namesakes(model: ir.Model) -> None:
@@ -93,14 +129,24 @@ def _rename_namesakes(model: ir.Model) -> None:
             value.name = f"{value.name}_inner_{index}"
 
 
-def write(model: ir.Model, path: Path, stored: Weights) -> None:
-    """Write the graph to `path` and every tensor of at least EXTERNAL_BYTES to `stored`, beside it."""
+def write(model: ir.Model, path: Path, stored: Weights) -> tuple[ParameterSpec, ...]:
+    """Write the graph to `path` and every tensor of at least EXTERNAL_BYTES to `stored`, beside it.
+
+    Returns where the module's matrices and convolutions are; they lie in `stored`, however small.
+    """
+    parameters: list[ParameterSpec] = []
     for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is not None and tensor.nbytes >= EXTERNAL_BYTES:
-            value.const_value = stored.place(tensor)
+        tensor, parameter = value.const_value, value.meta.get("parameter")
+        if tensor is None or (tensor.nbytes < EXTERNAL_BYTES and parameter is None):
+            continue
+        placed = value.const_value = stored.place(tensor)
+        if parameter is not None:
+            name, shape, transposed = parameter
+            where = (value.name or "", str(tensor.dtype.numpy()), shape, transposed, placed.offset or 0)
+            parameters.append(ParameterSpec(name, *where))
     proto: Any = ir.serde.serialize_model(model)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+    return tuple(parameters)
 
 
 def outputs(model: ir.Model) -> tuple[TensorSpec, ...]:
@@ -142,9 +188,11 @@ class _Positional(nn.Module):
 def _little_endian(tensor: ir.TensorProtocol) -> Any:
     """The bytes of `tensor`, without a copy where they are contiguous torch memory."""
     raw = tensor.raw
-    if isinstance(raw, Tensor) and raw.is_contiguous():
-        return raw.detach().reshape(-1).view(torch.uint8).numpy()
-    return tensor.tobytes()
+    return _bytes(raw) if isinstance(raw, Tensor) and raw.is_contiguous() else tensor.tobytes()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
 
 
 def _strip(model: ir.Model) -> None:

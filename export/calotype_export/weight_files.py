@@ -8,15 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from calotype import tensor_files
 from calotype.errors import CheckpointError
 from calotype_export.progress import Progress, silent
 
 _BLOCK = 16 * 2**20  # bytes hashed at a time
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-PICKLE_HINT = (
-    "a pickle runs code when it is opened, so only safetensors are read: take the checkpoint's safetensors files, "
-    "or convert it yourself where you trust it (diffusers: `save_pretrained(folder, safe_serialization=True)`)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def find(folder: Path, weights: str) -> WeightFiles:
     )
     if pickles:
         raise CheckpointError(
-            f"{folder.name} has its weights in a pickle only: {', '.join(pickles)}", PICKLE_HINT
+            f"{folder.name} has its weights in a pickle only: {', '.join(pickles)}", tensor_files.PICKLE_HINT
         )
     raise CheckpointError(
         f"{folder.name}/{weights} is missing", "is this a complete download of the checkpoint?"
@@ -88,27 +85,6 @@ def digests(paths: Sequence[Path], progress: Progress = silent) -> dict[Path, st
     return found
 
 
-def check(path: Path) -> None:
-    """Compare a safetensors file's size with what its head says. CheckpointError where they differ."""
-    size = path.stat().st_size
-    name = f"{path.parent.name}/{path.name}"
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise CheckpointError(f"{name} is no whole safetensors file: {size} bytes do not hold its header",
-                                  "download it again; a Git LFS pointer looks like this too")  # fmt: skip
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{name} is no safetensors file: its header cannot be read") from error
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise CheckpointError(
-            f"{name} is cut off: expected {expected} bytes, found {size}", "download it again"
-        )
-
-
 def _shards(index: Path) -> tuple[Path, ...]:
     where = f"{index.parent.name}/{index.name}"
     try:
@@ -127,5 +103,5 @@ def _checked(paths: Sequence[Path], variant: str | None) -> WeightFiles:
             raise CheckpointError(
                 f"{path.parent.name}/{path.name} is missing", "download the checkpoint again"
             )
-        check(path)
+        tensor_files.check(path)
     return WeightFiles(tuple(paths), variant)

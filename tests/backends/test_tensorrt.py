@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from calotype.errors import BackendError, BundleError
 from tests.backends import step_programs
 from tests.backends.contract_cases import Make, snapshot, step_inputs
 from tests.bundles import bundle
+from tests.engine import lora_files
 from tests.engine.tiny import PROMPT, pipeline_of
 from tests.standin import gpu
 from tests.standin.cuda import Cuda
@@ -128,6 +130,34 @@ def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, ro
         expected = draw(pipeline_of("plain"), seed=index)
         assert len(found[index]) == 4
         assert all(np.array_equal(picture, expected) for picture in found[index])
+
+
+def test_a_lora_is_refitted_and_taken_off_exactly(backend: str, root: Path, tmp_path: Path) -> None:
+    style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
+    other = lora_files.write(tmp_path / "other.safetensors", lora_files.peft(9))
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    reference = Pipeline.load(root, "onnxruntime", threads=1)
+    pictures: list[Array] = []
+    for adapters in ([], [(style, 0.8)], [(other, 1.0)], [(style, 0.8)], []):
+        for drawing in (pipeline, reference):
+            drawing.set_lora(adapters)
+        for _ in range(2):
+            pictures.append(draw(pipeline))
+            assert np.array_equal(pictures[-1], draw(reference))
+    assert np.array_equal(pictures[0], pictures[-1])
+    assert np.array_equal(pictures[2], pictures[6])
+    assert not np.array_equal(pictures[2], pictures[4])
+
+
+def test_a_plan_that_takes_no_other_weights_says_how_to_build_one(
+    backend: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    refitter: Any = sys.modules[gpu.MODULES[backend]].Refitter
+    monkeypatch.setattr(refitter, "set_named_weights", lambda *_: False)
+    with pytest.raises(BackendError, match=r"(?s)does not take other weights.*--refittable"):
+        pipeline.set_lora([(style, 1.0)])
 
 
 def test_auto_takes_what_the_bundle_was_compiled_for(backend: str, root: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from calotype.errors import CheckpointError
-from calotype_export.adapters import LoraFile
+from calotype.lora import LoraFile
 from calotype_export.checkpoint import Checkpoint, open_checkpoint
 from calotype_export.merge import merged
 

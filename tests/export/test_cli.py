@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from calotype.errors import CheckpointError
+from calotype.lora import LoraFile
 from calotype_export import build, cli, console, synthetic, verify
-from calotype_export.adapters import EmbeddingFile, LoraFile
+from calotype_export.adapters import EmbeddingFile
 from calotype_export.build import BuildOptions
 from calotype_export.progress import Progress
 

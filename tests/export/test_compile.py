@@ -44,7 +44,9 @@ def test_every_program_of_a_bundle_is_compiled_and_described(plain: Path) -> Non
 
     assert folder.parent == plain / "compiled"
     assert found.machine.library == tensorrt_rtx_bindings.__version__
-    assert found.options == {"compute_capabilities": ["8.9"], "optimization_level": 0, "tf32": False}
+    assert found.options == {
+        "compute_capabilities": ["8.9"], "optimization_level": 0, "tf32": False, "refittable": False,
+    }  # fmt: skip
     assert [(plan.name, plan.batch) for plan in found.plans] == [(spec.name, spec.batch) for spec in specs]
     for plan, spec in zip(found.plans, specs, strict=True):
         data = (folder / plan.file.path).read_bytes()
@@ -102,6 +104,12 @@ def test_weights_that_grow_are_refused(plain: Path) -> None:
     built = tensorrt_builder.Built(b"", 0.0, 0, spec.files[1].size, Counter(), Counter())
     with pytest.raises(BackendError, match=r"in the plan; expected at most 1\.5 times as many"):
         tensorrt_builder.check_size(dataclasses.replace(spec, files=half), built)
+
+
+def test_weights_that_a_lora_may_change_need_a_gpu_at_the_build(plain: Path) -> None:
+    options = dataclasses.replace(ADA, refittable=True)
+    with pytest.raises(BackendError, match="--refittable: the library builds such plans only where a GPU is"):
+        compile_bundle(plain, "tensorrt_rtx", options, silent)
 
 
 def test_timings_are_kept_in_a_cache(plain: Path, tmp_path: Path) -> None:

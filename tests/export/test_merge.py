@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calotype.errors import CheckpointError
+from calotype.lora import LoraFile
 from calotype_export import build, synthetic
-from calotype_export.adapters import EmbeddingFile, LoraFile
+from calotype_export.adapters import EmbeddingFile
 from calotype_export.build import BuildOptions
 from calotype_export.checkpoint import Checkpoint, open_checkpoint
 from calotype_export.merge import merged

@@ -14,12 +14,17 @@ RECORDED: dict[str, Any] = json.loads(SIGNATURES.read_text("utf-8"))
 _TYPES: dict[str, Any] = {"str": str, "SupportsInt": int, "Buffer": (bytes, bytearray, memoryview)}
 
 
-def like(library: str, name: str) -> Callable[[type], type]:
-    """A decorator: the class has no member that the real class `name` lacks, and takes no other arguments."""
+def like(library: str, name: str, constructed: bool = False) -> Callable[[type], type]:
+    """A decorator: the class has no member that the real class `name` lacks, and takes no other arguments.
+
+    `constructed`: nor does its constructor.
+    """
     recorded: dict[str, Any] = RECORDED[library]["classes"][name]
 
     def hold(kind: type) -> type:
         members = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+        if constructed:
+            members["__init__"] = kind.__init__
         for member, value in members.items():
             if member not in recorded:
                 raise AttributeError(f"{library}.{name} has no {member}")
@@ -45,6 +50,8 @@ def _fits(overload: str, arguments: tuple[Any, ...]) -> bool:
     if len(kinds) != len(arguments):
         return False
     return all(
-        isinstance(value, _TYPES[kind]) if kind in _TYPES else type(value).__name__ == kind
+        isinstance(value, _TYPES[kind])
+        if kind in _TYPES
+        else kind in {base.__name__ for base in type(value).__mro__}
         for kind, value in zip(kinds, arguments, strict=True)
     )

@@ -17,7 +17,7 @@ from tests.standin import tensorrt
 from tests.standin.cuda import Cuda
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_bindings"}
-OPTIONS = {"compute_capabilities": ["8.9"], "optimization_level": None, "tf32": False}
+OPTIONS = {"compute_capabilities": ["8.9"], "optimization_level": None, "tf32": False, "refittable": True}
 
 
 def install(monkeypatch: pytest.MonkeyPatch, state: Path, memory: int = 2**30) -> Cuda:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 SIGNATURES = Path(__file__).with_name("signatures.json")
-CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext")
+CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext", "Refitter", "Weights")
 ENUMS = ("TensorIOMode", "DataType", "ExecutionContextAllocationStrategy")
 
 Signatures = dict[str, Any]
@@ -47,7 +47,7 @@ def _of_class(kind: Any) -> Signatures:
     found: Signatures = {}
     for name in sorted(dir(kind)):
         member = inspect.getattr_static(kind, name)
-        if name.startswith("_"):
+        if name.startswith("_") and name != "__init__":
             continue
         found[name] = "property" if isinstance(member, property) else _overloads(name, member.__doc__ or "")
     return found

@@ -5,12 +5,14 @@ A plan of theirs is the path of an ONNX graph.
 
 from __future__ import annotations
 
+import ctypes
 import enum
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -49,14 +51,19 @@ def library(name: str, cuda: Cuda) -> Any:
     engine = _engine_class(name, enums, _context_class(name, cuda))
     version = RECORDED[name]["version"]
     return SimpleNamespace(
-        __version__=version, ILogger=ILogger, Runtime=_runtime_class(name, engine), **enums
+        __version__=version,
+        ILogger=ILogger,
+        Runtime=_runtime_class(name, engine),
+        Weights=_weights_class(name),
+        Refitter=_refitter_class(name),
+        **enums,
     )
 
 
 def _context_class(name: str, cuda: Cuda) -> type:
     class IExecutionContext:
-        def __init__(self, session: ort.InferenceSession) -> None:
-            self._session = session
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
             self._addresses: dict[str, int] = {}
             self._has_memory = False
 
@@ -66,14 +73,14 @@ def _context_class(name: str, cuda: Cuda) -> type:
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             self._addresses[name] = memory
-            return name in {tensor.name for tensor in _tensors(self._session)}
+            return name in {tensor.name for tensor in _tensors(self._engine._session)}
 
         def execute_async_v3(self, stream_handle: int) -> bool:
-            tensors = {tensor.name: tensor for tensor in _tensors(self._session)}
+            tensors = {tensor.name: tensor for tensor in _tensors(self._engine._session)}
             if set(self._addresses) != set(tensors) or not self._has_memory or not stream_handle:
                 return False
             views = {name: _view(cuda, tensor, self._addresses[name]) for name, tensor in tensors.items()}
-            cuda.push(stream_handle, lambda: _compute(self._session, views))
+            cuda.push(stream_handle, lambda: _compute(self._engine._session, views))
             cuda.launches.append("kernel")
             return True
 
@@ -88,8 +95,10 @@ def _context_class(name: str, cuda: Cuda) -> type:
 def _engine_class(name: str, enums: Mapping[str, Any], context: type) -> type:
     @like(name, "ICudaEngine")
     class ICudaEngine:
-        def __init__(self, session: ort.InferenceSession) -> None:
-            self._session = session
+        def __init__(self, path: str) -> None:
+            self._path = path
+            self._weights: dict[str, NDArray[Any]] = {}
+            self._session = _session(path, {})
 
         @property
         def num_io_tensors(self) -> int:
@@ -114,7 +123,7 @@ def _engine_class(name: str, enums: Mapping[str, Any], context: type) -> type:
 
         def create_execution_context(self, strategy: Any) -> Any:
             assert strategy.name == "USER_MANAGED"
-            return context(self._session)
+            return context(self)
 
         def _tensor(self, name: str) -> Any:
             return {tensor.name: tensor for tensor in _tensors(self._session)}[name]
@@ -130,17 +139,63 @@ def _runtime_class(name: str, engine: type) -> type:
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = 1
-            path = serialized_engine.removeprefix(MAGIC).decode()
             try:
-                session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                return engine(serialized_engine.removeprefix(MAGIC).decode())
             except Exception as error:
                 self._logger.log(Severity.ERROR, f"the plan cannot be read: {error}")
                 return None
-            return engine(session)
 
     return Runtime
+
+
+def _weights_class(name: str) -> type:
+    @like(name, "Weights", constructed=True)
+    class Weights:
+        def __init__(self, kind: Any, ptr: int, count: int) -> None:
+            dtype = np.dtype(_NUMPY[kind.name])
+            data = (ctypes.c_ubyte * (count * dtype.itemsize)).from_address(ptr)
+            self._values = np.frombuffer(memoryview(data).cast("B"), dtype)  # no copy: as the real one
+
+    return Weights
+
+
+def _refitter_class(name: str) -> type:
+    @like(name, "Refitter", constructed=True)
+    class Refitter:
+        def __init__(self, engine: Any, logger: ILogger) -> None:
+            self._engine = engine
+            self._given: dict[str, Any] = {}
+
+        def set_named_weights(self, name: str, weights: Any) -> bool:
+            self._given[name] = weights
+            return True
+
+        def get_missing_weights(self) -> list[str]:
+            return []
+
+        def refit_cuda_engine(self) -> bool:
+            shapes = _initializers(self._engine._path)
+            for name, weights in self._given.items():
+                if name not in shapes:
+                    return False
+                self._engine._weights[name] = weights._values.copy().reshape(shapes[name])
+            self._engine._session = _session(self._engine._path, self._engine._weights)
+            return True
+
+    return Refitter
+
+
+def _initializers(path: str) -> dict[str, tuple[int, ...]]:
+    graph = onnx.load(path, load_external_data=False).graph
+    return {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
+def _session(path: str, weights: Mapping[str, NDArray[Any]]) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _tensors(session: ort.InferenceSession) -> list[Any]:

@@ -111,6 +111,13 @@ class Program(Protocol):
         """
         ...
 
+    def replace_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Compute from now on with `weights` (by initializer) in place of those exported, and with no others.
+
+        They have the exported shapes and types; bfloat16 comes as uint16. Tensors stay bound. BackendError.
+        """
+        ...
+
     def wait(self) -> None:
         """Return when all that was launched is done; reading an output waits by itself."""
         ...

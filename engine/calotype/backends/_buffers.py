@@ -65,6 +65,10 @@ class Engine(Protocol):
         """Run once, from the attached inputs to the attached outputs, and wait for it."""
         ...
 
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Program.replace_weights`. What was attached may be forgotten."""
+        ...
+
 
 class BufferedProgram:
     """A `Program` over an `Engine`: one buffer a tensor, and carrying swaps two of them."""
@@ -74,8 +78,7 @@ class BufferedProgram:
         self._contract = Contract(spec)
         self._engine: Engine | None = engine
         self._buffers = {tensor.name: engine.buffer(tensor) for tensor in (*spec.inputs, *spec.outputs)}
-        for tensor in (*spec.inputs, *spec.outputs):
-            engine.attach(tensor, self._buffers[tensor.name])
+        self._attach_all(engine)
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
         """See `Program.bind`."""
@@ -114,6 +117,13 @@ class BufferedProgram:
         for inputs in rows:
             self.run(inputs)
 
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Program.replace_weights`."""
+        engine = self._open()
+        with reported(f"{label(self.spec)}: its weights cannot be replaced"):
+            engine.replace_weights(weights)
+        self._attach_all(engine)
+
     def wait(self) -> None:
         """See `Program.wait`: a run on the host is done when it returns."""
 
@@ -127,6 +137,10 @@ class BufferedProgram:
         self._contract.check_open()
         assert self._engine is not None
         return self._engine
+
+    def _attach_all(self, engine: Engine) -> None:
+        for tensor in (*self.spec.inputs, *self.spec.outputs):
+            engine.attach(tensor, self._buffers[tensor.name])
 
     def _swap(self, engine: Engine, output: str, into: str) -> None:
         buffers, contract = self._buffers, self._contract

@@ -33,6 +33,10 @@ class Launcher(Protocol):
         """Launch one run on the device's stream, without waiting for it."""
         ...
 
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Program.replace_weights`. Nothing is running meanwhile, and what was recorded is dropped."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
@@ -76,8 +80,7 @@ class DeviceProgram:
     def carry(self, output: str, into: str) -> None:
         """See `Program.carry`. BackendError where the two differ, or one of them is carried already."""
         if self._contract.carry(output, into):
-            self._step = None
-            self._sweeps.clear()
+            self._forget()
 
     def put(self, name: str, row: int, value: Array) -> None:
         """See `Program.put`."""
@@ -115,6 +118,15 @@ class DeviceProgram:
         with reported(f"{label(self.spec)}: the run failed"):
             self._launch_sweep(rows)
 
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Program.replace_weights`."""
+        self._contract.check_open()
+        self._device.activate()
+        self._device.synchronize()
+        self._forget()
+        with reported(f"{label(self.spec)}: its weights cannot be replaced"):
+            self._launcher.replace_weights(weights)
+
     def wait(self) -> None:
         """See `Program.wait`."""
         self._device.synchronize()
@@ -122,10 +134,14 @@ class DeviceProgram:
     def close(self) -> None:
         """See `Program.close`. Closing twice is closing once."""
         self._contract.close()
-        self._step = None
-        self._sweeps.clear()
+        self._forget()
         self._memory.clear()
         self._pinned.clear()
+
+    def _forget(self) -> None:
+        """Drop what was recorded."""
+        self._step = None
+        self._sweeps.clear()
 
     def _launch(self) -> None:
         """One run: the first as it is, so that the library has set up what cannot be recorded."""

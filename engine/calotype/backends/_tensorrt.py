@@ -6,13 +6,13 @@ the signatures of the real ones in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calotype import compiled, memory, trust
-from calotype.backends import BackendOptions, Program
+from calotype import compiled, memory, tensor_files, trust
+from calotype.backends import Array, BackendOptions, Program
 from calotype.backends._contract import compare, label
 from calotype.backends._cuda import Device, Memory
 from calotype.backends._cuda_device import machine
@@ -22,6 +22,7 @@ from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT64": "int64", "INT32": "int32"}
+_KINDS = {"float32": "FLOAT", "float16": "HALF", "uint16": "BF16"}  # numpy has no bfloat16
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ def load(
     engines = [session.open(path, plan) for path, plan in found]
     block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
     return [
-        DeviceProgram(spec, session.launcher(spec, engine, block), device, options.graphs)
+        DeviceProgram(spec, session.launcher(root, spec, engine, block), device, options.graphs)
         for spec, engine in zip(specs, engines, strict=True)
     ]
 
@@ -108,7 +109,7 @@ class _Session:
             )
         return engine
 
-    def launcher(self, spec: ProgramSpec, engine: Any, block: Memory) -> _Launcher:
+    def launcher(self, root: Path, spec: ProgramSpec, engine: Any, block: Memory) -> _Launcher:
         """The engine with a context of its own, whose activations lie in `block`."""
         compare(spec, _tensors(self._library, engine, "INPUT"), _tensors(self._library, engine, "OUTPUT"))
         context = engine.create_execution_context(
@@ -117,11 +118,26 @@ class _Session:
         if context is None:
             raise BackendError(f"{label(spec)}: no context could be made: {self._log.errors()}")
         context.set_device_memory(block.address, block.size)
-        return _Launcher(spec, context, self, block)
+        return _Launcher(_Weights(root, spec, engine, self), context, self, block)
 
     def errors(self) -> str:
         """What went wrong, in the library's words."""
         return self._log.errors()
+
+    def refit(self, engine: Any, weights: Mapping[str, Array], exported: Callable[[str], Array]) -> bool:
+        """Replace `weights` of `engine`, by name; `exported` gives those that it combines with them."""
+        refitter = self._library.Refitter(engine, self._logger)
+        kept = dict(weights)  # nothing is copied before the end
+        fits = all(self._set(refitter, name, value) for name, value in weights.items())
+        for name in refitter.get_missing_weights() if fits else ():
+            kept[name] = exported(name)
+            fits = fits and self._set(refitter, name, kept[name])
+        return fits and bool(refitter.refit_cuda_engine())
+
+    def _set(self, refitter: Any, name: str, value: Array) -> bool:
+        kind = self._library.DataType.__members__[_KINDS[value.dtype.name]]
+        weights = self._library.Weights(kind, value.ctypes.data, value.size)
+        return bool(refitter.set_named_weights(name, weights))
 
     @property
     def stream(self) -> int:
@@ -129,11 +145,36 @@ class _Session:
         return int(self._device.stream)
 
 
+class _Weights:
+    """Those of one engine: which of them are not the exported ones."""
+
+    def __init__(self, root: Path, spec: ProgramSpec, engine: Any, session: _Session) -> None:
+        self.spec = spec
+        self._path = root / spec.files[-1].path
+        self._parameters = {parameter.initializer: parameter for parameter in spec.parameters}
+        self._engine = engine
+        self._session = session
+        self._replaced: tuple[str, ...] = ()
+
+    def replace(self, weights: Mapping[str, Array]) -> bool:
+        """Set `weights`, and everything else as it was exported; False where the plan cannot."""
+        restored = {name: self._exported(name) for name in self._replaced if name not in weights}
+        self._replaced = (*self._replaced, *weights)
+        if not self._session.refit(self._engine, {**restored, **weights}, self._exported):
+            return False
+        self._replaced = tuple(weights)
+        return True
+
+    def _exported(self, initializer: str) -> Array:
+        return tensor_files.stored(self._path, self._parameters[initializer])
+
+
 class _Launcher:
     """One execution context. It keeps what it depends on: its library's runtime and its activations."""
 
-    def __init__(self, spec: ProgramSpec, context: Any, session: _Session, block: Memory) -> None:
-        self._spec = spec
+    def __init__(self, weights: _Weights, context: Any, session: _Session, block: Memory) -> None:
+        self._spec = weights.spec
+        self._weights = weights
         self._context = context
         self._session = session
         self._block = block
@@ -149,6 +190,13 @@ class _Launcher:
     def launch(self) -> None:
         if not self._context.execute_async_v3(self._session.stream):
             raise BackendError(f"{label(self._spec)}: the run failed: {self._session.errors()}")
+
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        if not self._weights.replace(weights):
+            raise BackendError(
+                f"{label(self._spec)}: the plan does not take other weights: {self._session.errors()}",
+                "compile the bundle with --refittable",
+            )
 
 
 def _tensors(library: Any, engine: Any, mode: str) -> Iterable[TensorSpec]:

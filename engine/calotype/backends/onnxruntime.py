@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
@@ -43,28 +44,47 @@ def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
             'pip install "calotype[onnxruntime-gpu]" instead of calotype[onnxruntime]',
         )
     check(root, spec)
-    with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
-        session = ort.InferenceSession(
+
+    def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
+        session_options = _session_options(options)
+        values = [_value(value) for value in weights.values()]
+        session_options.add_external_initializers(list(weights), values)
+        return ort.InferenceSession(
             str(root / spec.files[0].path),
-            _session_options(options),
+            session_options,
             providers=[(provider, _provider_options(options))],
             enable_fallback=0,
         )
+
+    with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
+        engine = _Engine(open_session, options, {tensor.name for tensor in spec.inputs})
+    session = engine.session
     if session.get_providers()[0] != provider:
         raise BackendError(
             f"{label(spec)}: expected {provider}, ONNX Runtime took {session.get_providers()[0]}",
             "its log above says which CUDA library it missed",
         )
     compare(spec, map(_tensor, session.get_inputs()), map(_tensor, session.get_outputs()))
-    return BufferedProgram(spec, _Engine(session, options, {tensor.name for tensor in spec.inputs}))
+    return BufferedProgram(spec, engine)
 
 
 class _Engine:
-    def __init__(self, session: ort.InferenceSession, options: BackendOptions, inputs: set[str]) -> None:
-        self._session = session
+    """A session of one graph, opened anew when its weights change."""
+
+    def __init__(
+        self,
+        open_session: Callable[[Mapping[str, Array]], ort.InferenceSession],
+        options: BackendOptions,
+        inputs: set[str],
+    ) -> None:
+        self._open_session = open_session
         self._options = options
         self._inputs = inputs
-        self._binding = session.io_binding()
+        self.replace_weights({})
+
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        self.session = self._open_session(weights)
+        self._binding = self.session.io_binding()
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
@@ -79,7 +99,7 @@ class _Engine:
 
     def run(self) -> None:
         self._binding.synchronize_inputs()
-        self._session.run_with_iobinding(self._binding)
+        self.session.run_with_iobinding(self._binding)
         self._binding.synchronize_outputs()
 
 
@@ -99,6 +119,13 @@ class _DeviceBuffer:
         whole = self.read()
         whole[row] = value
         self.write(whole)
+
+
+def _value(weight: Array) -> ort.OrtValue:
+    """float16 and float32 as they are; uint16 is what numpy makes of bfloat16."""
+    if weight.dtype == np.uint16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight, _BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(weight)
 
 
 def _session_options(options: BackendOptions) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
-from calotype.backends import BackendOptions, Program
+from calotype.backends import Array, BackendOptions, Program
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
@@ -43,13 +43,31 @@ def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
     with reported(f"{label(spec)}: OpenVINO cannot load {spec.files[0].path}"):
         model = core.read_model(str(root / spec.files[0].path))
         compare(spec, _tensors(model.inputs, spec.inputs), _tensors(model.outputs, spec.outputs))
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return BufferedProgram(spec, _Engine(request))
+        engine = _Engine(core, root / spec.files[0].path, model, settings)
+    return BufferedProgram(spec, engine)
 
 
 class _Engine:
-    def __init__(self, request: ov.InferRequest) -> None:
-        self._request = request
+    """A graph, compiled anew when its weights change."""
+
+    def __init__(self, core: ov.Core, graph: Path, model: ov.Model, settings: dict[str, str]) -> None:
+        self._core = core
+        self._graph = graph
+        self._settings = settings
+        self._compile(model)
+
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        model = self._core.read_model(str(self._graph))
+        nodes: Iterable[Any] = model.get_ops()
+        constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
+        for name, weight in weights.items():
+            constant = constants[name]
+            replacement = ov.op.Constant(_tensor(constant, weight))
+            constant.output(0).replace(replacement.output(0))
+        self._compile(model)
+
+    def _compile(self, model: ov.Model) -> None:
+        self._request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
@@ -61,6 +79,11 @@ class _Engine:
     def run(self) -> None:
         self._request.start_async()
         self._request.wait()
+
+
+def _tensor(constant: Any, weight: Array) -> ov.Tensor:
+    """`weight` in the constant's type; uint16 is what numpy makes of bfloat16."""
+    return ov.Tensor(weight, weight.shape, constant.get_element_type())
 
 
 def _tensors(ports: Iterable[Any], expected: Iterable[TensorSpec]) -> Iterator[TensorSpec]:

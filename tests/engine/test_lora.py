@@ -1,0 +1,147 @@
+"""LoRA files, put on and taken off a loaded pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calotype import Pipeline, backends
+from calotype.backends import Array
+from calotype.errors import CheckpointError
+from tests.bundles import bundle
+from tests.engine import lora_files
+from tests.engine.tiny import PROMPT
+
+BACKENDS = [name for name in ("onnxruntime", "openvino") if name in backends.installed()]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def pipeline(request: pytest.FixtureRequest) -> Pipeline:
+    return Pipeline.load(bundle("plain"), request.param, batches=[1], threads=1)
+
+
+@pytest.fixture
+def style(tmp_path: Path) -> Path:
+    return lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return lora_files.write(tmp_path / "other.safetensors", lora_files.peft(9))
+
+
+def draw(pipeline: Pipeline) -> Array:
+    arguments: dict[str, Any] = {"num_inference_steps": 3, "seed": 3, "output_type": "latent"}
+    return pipeline(PROMPT, **arguments).images
+
+
+def test_a_lora_is_taken_off_exactly(pipeline: Pipeline, style: Path, other: Path) -> None:
+    plain = draw(pipeline)
+    found: list[Array] = []
+    for adapters in ([(style, 0.8)], [(other, 1.0)], [(style, 0.8)]):
+        pipeline.set_lora(adapters)
+        found.append(draw(pipeline))
+    pipeline.set_lora([])
+
+    assert np.array_equal(found[0], found[2])
+    assert not np.allclose(found[0], found[1], atol=1e-3)
+    assert not np.allclose(found[0], plain, atol=1e-3)
+    assert np.array_equal(draw(pipeline), plain)
+
+
+def test_weights_scale_and_several_add_up(
+    pipeline: Pipeline, style: Path, other: Path, tmp_path: Path
+) -> None:
+    halved = {
+        name: tensor / 2 if "lora_up" in name else tensor for name, tensor in lora_files.kohya(1).items()
+    }
+    half = lora_files.write(tmp_path / "half.safetensors", halved)
+    pipeline.set_lora([(style, 0.5), (other, 0.3)])
+    expected = draw(pipeline)
+    pipeline.set_lora([(half, 1.0), (other, 0.3)])
+    found = draw(pipeline)
+    pipeline.set_lora([])
+
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_all_backends_draw_the_same(style: Path) -> None:
+    latents: list[Array] = []
+    for name in BACKENDS:
+        loaded = Pipeline.load(bundle("plain"), name, batches=[1], threads=1)
+        loaded.set_lora([(style, 1.0)])
+        latents.append(draw(loaded))
+    for found in latents[1:]:
+        np.testing.assert_allclose(found, latents[0], atol=1e-4 * np.abs(latents[0]).max())
+
+
+def test_half_precision_files_are_read(pipeline: Pipeline, tmp_path: Path) -> None:
+    def stored(name: str, bits: int) -> Path:
+        tensors = {
+            key: (tensor.view(np.uint32) >> bits << bits).view(np.float32)
+            for key, tensor in lora_files.kohya(4).items()
+        }
+        if name == "bf16":
+            tensors = {
+                key: (tensor.view(np.uint32) >> 16).astype(np.uint16) for key, tensor in tensors.items()
+            }
+        return lora_files.write(tmp_path / f"{name}.safetensors", tensors)
+
+    pipeline.set_lora([(stored("fp32", 16), 1.0)])
+    expected = draw(pipeline)
+    pipeline.set_lora([(stored("bf16", 16), 1.0)])
+    found = draw(pipeline)
+    pipeline.set_lora([])
+
+    assert np.array_equal(found, expected)
+
+
+def test_what_was_added_is_in_the_parameters(pipeline: Pipeline, style: Path) -> None:
+    pipeline.set_lora([(style, 0.8)])
+    with_lora = pipeline(PROMPT, num_inference_steps=1, output_type="latent").parameters
+    pipeline.set_lora([])
+    without = pipeline(PROMPT, num_inference_steps=1, output_type="latent").parameters
+
+    assert with_lora["lora"] == ["style.safetensors:0.8"]
+    assert "lora" not in without
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"lora_unet_nowhere.alpha": np.zeros((), np.float32)}, "lora_unet_nowhere.alpha belong to no weight"),
+        (
+            {
+                f"unet.{lora_files.ATTENTION}.to_q.lora_A.weight": np.zeros((4, 64), np.float32),
+                f"unet.{lora_files.ATTENTION}.to_q.lora_B.weight": np.zeros((32, 4), np.float32),
+            },
+            r"has shape \(32, 32\) in this checkpoint; found up \(32, 4\) and down \(4, 64\)",
+        ),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_change_nothing(
+    pipeline: Pipeline, style: Path, tmp_path: Path, tensors: dict[str, Array], message: str
+) -> None:
+    written = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    wrong = lora_files.write(tmp_path / "wrong.safetensors", written)
+    before = draw(pipeline)
+    with pytest.raises(CheckpointError, match=message):
+        pipeline.set_lora([(style, 1.0), (wrong, 1.0)])
+    assert np.array_equal(draw(pipeline), before)
+
+
+def test_what_is_no_lora_file_is_refused(pipeline: Pipeline, style: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(style.read_bytes()[:-10])
+    pickle = tmp_path / "style.pt"
+    pickle.write_bytes(b"x")
+    for path, message in (
+        (tmp_path / "missing.safetensors", "there is no file"),
+        (pickle, "is no .safetensors file"),
+        (cut, "is cut off"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            pipeline.set_lora([(path, 1.0)])
