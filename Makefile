@@ -7,7 +7,7 @@ BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
 
-.PHONY: help demo test check fix parity score build clean
+.PHONY: help demo test check fix parity score compile-check build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: ev
 
 score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
 	$(BUILDER)python demo/score
+
+compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
+	$(BUILDER)python benchmarks/compile_check.py
 
 build: .venv/ready  ## wheel and source archive
 	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .

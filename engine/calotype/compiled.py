@@ -50,6 +50,8 @@ class Plan:
     build_seconds: float
     activation_bytes: int  # device memory for intermediate results
     weight_bytes: int
+    attentions: int  # in the graph
+    fused_attentions: int  # of them, computed by one kernel
     layers: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layers of a kind
     precisions: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layer outputs of a dtype
 

@@ -61,17 +61,23 @@ def build(options: BuildOptions, progress: Progress = silent) -> Path:
     """
     check(options)
     sources = opened(options, progress)
-    scheduler = bundle_files.scheduler_config(sources, options.scheduler, STATE_SLOTS)
-    decided = decide(sources, options, progress)
     with staged(options.output) as folder:
-        (folder / "onnx").mkdir()
-        programs = export_programs(sources, decided, folder, progress)
-        write_files(sources, scheduler, folder)
-        manifest = described(decided, programs, folder)
-        _write(manifest, folder)
+        manifest = draft(sources, options, folder, progress)
         record = verify.verify(folder, sources, progress=progress)
         _write(dataclasses.replace(manifest, parity=record), folder)
     return options.output
+
+
+def draft(sources: Sources, options: BuildOptions, folder: Path, progress: Progress = silent) -> Manifest:
+    """Write a bundle into the empty `folder` that was not compared with anything yet; its manifest."""
+    scheduler = bundle_files.scheduler_config(sources, options.scheduler, STATE_SLOTS)
+    decided = decide(sources, options, progress)
+    (folder / "onnx").mkdir()
+    programs = export_programs(sources, decided, folder, progress)
+    write_files(sources, scheduler, folder)
+    manifest = described(decided, programs, folder)
+    _write(manifest, folder)
+    return manifest
 
 
 def opened(options: BuildOptions, progress: Progress = silent) -> Sources:

@@ -72,6 +72,8 @@ def _plan(
         build_seconds=round(built.seconds, 3),
         activation_bytes=built.activation_bytes,
         weight_bytes=built.weight_bytes,
+        attentions=built.attentions,
+        fused_attentions=built.fused_attentions,
         layers=built.layers,
         precisions=built.precisions,
     )

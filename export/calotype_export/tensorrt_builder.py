@@ -50,6 +50,8 @@ class Built:
     weight_bytes: int
     layers: Counter[str]
     precisions: Counter[str]
+    attentions: int = 0
+    fused_attentions: int = 0  # those that no pair of matrix products is left of
 
 
 def build_plan(
@@ -68,7 +70,7 @@ def build_plan(
         errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise BackendError(f"{label(spec)}: {graph.name} cannot be parsed: {errors}")
     compare(spec, _tensors(network, "input"), _tensors(network, "output"))
-    _let_decompose(library, network)
+    attentions = _let_decompose(library, network)
     config = _config(library, builder, options)
     if options.refittable and spec.parameters:
         config.set_flag(library.BuilderFlag.REFIT_INDIVIDUAL)
@@ -80,25 +82,35 @@ def build_plan(
         raise BackendError(f"{label(spec)}: no plan could be built: {log.errors()}")
     _keep_timings(config, options)
     layers = list(_layers(log))
+    decomposed = {layer.of for layer in layers if layer.kind == "gemm"} & attentions
     built = Built(
         data=bytes(data),
         seconds=time.monotonic() - begun,
         activation_bytes=_bytes(log, "Activation Memory"),
         weight_bytes=_bytes(log, "Weights Memory"),
-        layers=Counter(kind for kind, _ in layers),
-        precisions=Counter(dtype for _, dtypes in layers for dtype in dtypes),
+        layers=Counter(layer.kind for layer in layers),
+        precisions=Counter(dtype for layer in layers for dtype in layer.outputs),
+        attentions=len(attentions),
+        fused_attentions=len(attentions - decomposed),
     )
     check_size(spec, built)
     return built
 
 
-def _let_decompose(library: Any, network: Any) -> None:
-    """Attention for which there is no kernel of its own is made of others; otherwise the build would fail."""
+def _let_decompose(library: Any, network: Any) -> set[str]:
+    """Attention for which there is no kernel of its own is made of others; otherwise the build would fail.
+
+    Returns what the attentions are called in the builder's log.
+    """
+    found: set[str] = set()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type == library.LayerType.ATTENTION_INPUT:
             layer.__class__ = library.IAttentionInputLayer  # get_layer gives every kind as its base class
             layer.attention.decomposable = True
+        if layer.type == library.LayerType.ATTENTION_OUTPUT:
+            found.add(str(layer.metadata))
+    return found
 
 
 def _mark_refittable(network: Any, spec: ProgramSpec) -> None:
@@ -156,13 +168,21 @@ def _bytes(log: Log, what: str) -> int:
     return sizes[-1]
 
 
-def _layers(log: Log) -> Iterator[tuple[str, list[str]]]:
-    """Kind and output types of every layer of the plan."""
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    kind: str
+    outputs: list[str]  # their types
+    of: str  # the nodes of the graph that it was made from
+
+
+def _layers(log: Log) -> Iterator[_Layer]:
+    """Every layer of the plan."""
     listing = next((text for _, text in reversed(log.lines) if text.startswith("Layers:")), "")
     for line in listing.splitlines():
         kind = re.search(r"LayerType: (\w+)", line)
         if kind:  # inputs and constants come first
-            yield kind[1], re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
+            outputs = re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
+            yield _Layer(kind[1], outputs, line.partition("Metadata: ")[2].strip())
 
 
 def check_size(spec: ProgramSpec, built: Built) -> None:

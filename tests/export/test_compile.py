@@ -19,12 +19,15 @@ from calotype import trust
 from calotype.bundle import Bundle
 from calotype.compiled import Compiled
 from calotype.errors import BackendError, BundleError
-from calotype_export import tensorrt_builder
+from calotype_export import build, synthetic, tensorrt_builder
+from calotype_export.architectures import NAMES
+from calotype_export.build import BuildOptions
 from calotype_export.compile import compile_bundle
 from calotype_export.progress import silent
 from calotype_export.tensorrt_builder import BuilderOptions
 from tests import bundles
 
+DEMO = ("text-to-image", "inpainting", "depth")
 ADA = BuilderOptions(compute_capabilities=("8.9",), optimization_level=0)
 
 
@@ -57,6 +60,33 @@ def test_every_program_of_a_bundle_is_compiled_and_described(plain: Path) -> Non
         assert set(plan.precisions) <= {"Float", "Int32", "Int64", "Bool"}
         assert (f"build {spec.name} (batch {spec.batch})", 6, 6) in stages
     assert compile_bundle(plain, "tensorrt_rtx", ADA, silent) == folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", [*(f"tiny-{name}" for name in NAMES), *DEMO])
+def test_every_program_of_every_checkpoint_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    checkpoint = (
+        synthetic.write(name, tmp_path / "checkpoint") if name not in DEMO else bundles.ROOT / "demo" / name
+    )
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    options = BuildOptions(checkpoint, folder, precision=precision)
+    manifest = build.draft(build.opened(options), options, folder)
+    found = Compiled.read(compile_bundle(folder, "tensorrt_rtx", ADA, silent) / "manifest.json")
+
+    assert [plan.name for plan in found.plans] == [spec.name for spec in manifest.programs]
+    for plan, spec in zip(found.plans, manifest.programs, strict=True):
+        assert ("Half" in plan.precisions) == (spec.precision == "fp16"), plan.name
+        assert plan.activation_bytes > 0
+        if (
+            precision == "fp16" and plan.name == "unet_step"
+        ):  # some of a tiny twin's heads are too small for a kernel
+            assert plan.attentions >= plan.fused_attentions > 0
+            assert name not in DEMO or plan.fused_attentions == plan.attentions
 
 
 def test_nothing_is_left_of_a_compilation_that_fails(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:

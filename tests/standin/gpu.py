@@ -60,6 +60,8 @@ def _plan(root: Path, spec: ProgramSpec, folder: Path) -> Plan:
         build_seconds=0.0,
         activation_bytes=tensorrt.ACTIVATION_BYTES,
         weight_bytes=1000,
+        attentions=0,
+        fused_attentions=0,
         layers={"kernel": 1},
         precisions={"Float": 1},
     )
