@@ -65,7 +65,7 @@ ALLOWED = {
     "conditioning": {"draws", "images", "request", "vision"},
     "result": {"backends"},
     "hooks": {"denoiser", "request"},
-    "listing": {"bundle", "images", "planning", "plot", "request", "tokenizer"},
+    "listing": {"bundle", "compiled", "images", "memory", "planning", "plot", "request", "tokenizer"},
     "cli": {"backends", "images", "listing", "lora", "pipeline", "request", "result"},
     "loading": {
         "backends", "bundle", "compiled", "conditioning", "denoiser", "processors", "result", "text", "tokenizer",

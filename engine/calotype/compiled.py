@@ -21,6 +21,7 @@ from calotype.manifest import EMPTY, FileSpec, ProgramSpec, TensorSpec
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+_HINT = "compile the bundle again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,10 @@ class Compiled:
     def read(cls, path: Path) -> Compiled:
         """Read the manifest at `path`; BundleError where it is not one of this format."""
         try:
-            found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path} cannot be read: {error}", "compile the bundle again") from error
-        version = found.get("format_version") if isinstance(found, dict) else None
-        if version != FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: format_version: expected {FORMAT_VERSION}, found {version!r}",
-                "compile the bundle again",
-            )
-        return records.read(cls, found, str(path))
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read: {error}", _HINT) from error
+        return records.parse(cls, text, str(path), FORMAT_VERSION, _HINT)
 
     def plan(self, spec: ProgramSpec) -> Plan | None:
         """The plan of the program `spec`, or None."""
@@ -126,7 +121,7 @@ def find(
     BackendError where nothing was compiled for `backend`, or where all of it differs from what is here: the
     differences of the nearest are named.
     """
-    candidates = list(_candidates(root, backend))
+    candidates = [(path, one) for path, one in every(root) if one.backend == backend]
     if not candidates:
         raise BackendError(
             f"{root.name} was not compiled for {backend}",
@@ -145,8 +140,13 @@ def find(
 
 def backends(root: Path) -> tuple[str, ...]:
     """The backends that the bundle at `root` was compiled for, for this machine or another. BundleError."""
-    found = (Compiled.read(path).backend for path in sorted((root / FOLDER).glob(f"*/{MANIFEST}")))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(one.backend for _, one in every(root)))
+
+
+def every(root: Path) -> Iterator[tuple[Path, Compiled]]:
+    """All that the bundle at `root` was compiled to, with the paths of the manifests. BundleError."""
+    for path in sorted((root / FOLDER).glob(f"*/{MANIFEST}")):
+        yield path, Compiled.read(path)
 
 
 def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirements) -> list[str]:
@@ -169,13 +169,6 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
             f"compute_capability: built for {', '.join(built_for)}, found {here.compute_capability or 'none'}"
         )
     return wrong
-
-
-def _candidates(root: Path, backend: str) -> Iterator[tuple[Path, Compiled]]:
-    for path in sorted((root / FOLDER).glob(f"*/{MANIFEST}")):
-        found = Compiled.read(path)
-        if found.backend == backend:
-            yield path, found
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calotype import compiled, memory
 from calotype.bundle import Bundle
 from calotype.images import read_parameters
 from calotype.manifest import ProgramSpec
@@ -29,6 +31,7 @@ def bundle(path: Path) -> Listing:
     opened = Bundle.open(path)
     manifest = opened.manifest
     data = json.loads(manifest.to_json())
+    budgets = _budgets(opened)
     lines = [
         f"{path.name}: {manifest.family}, {manifest.width}x{manifest.height}, {manifest.precision}, "
         f"{'guided' if manifest.guided else 'unguided'}, conditioning: {', '.join(manifest.conditioning) or 'none'}",
@@ -36,10 +39,12 @@ def bundle(path: Path) -> Listing:
         f"digest: {opened.digest}",
         "",
         *(_program(program) for program in manifest.programs),
+        "",
+        *_memory_lines(budgets),
     ]
     if manifest.parity:
         lines += ["", "parity with eager diffusers:", json.dumps(data["parity"], indent=1)]
-    return data | {"digest": opened.digest}, "\n".join(lines)
+    return data | {"digest": opened.digest, "memory": budgets}, "\n".join(lines)
 
 
 def tokens(path: Path, prompt: str) -> Listing:
@@ -75,6 +80,25 @@ def schedule(path: Path, request: Request, plot: Path | None) -> Listing:
         **{name: getattr(found, name).tolist() for name in names},
     }
     return data, table(found)
+
+
+def _budgets(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Bytes by what takes them: of the graphs as exported, and of everything that was compiled."""
+    weights, tensors = memory.of_graphs(bundle.manifest.programs)
+    found = {"exported": {"weights": weights, "tensors": tensors}}
+    for path, one in compiled.every(bundle.root):
+        budget = memory.of_plans(one.plans)
+        found[f"{one.backend} {path.parent.name}"] = dataclasses.asdict(budget) | {"total": budget.total}
+    return found
+
+
+def _memory_lines(budgets: Mapping[str, Mapping[str, int]]) -> list[str]:
+    lines = ["memory with every batch size loaded (of exported graphs, activations depend on the backend):"]
+    for name, sizes in budgets.items():
+        lines.append(
+            f"  {name}: " + ", ".join(f"{key} {size / 2**20:.1f} MiB" for key, size in sizes.items())
+        )
+    return lines
 
 
 def _program(program: ProgramSpec) -> str:

@@ -121,19 +121,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:
         """Read the text of `manifest.json`; `where` names it in the BundleError of what does not fit."""
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise BundleError(f"{where} is not JSON: {error}", "export the bundle again") from error
-        version = found.get("format_version") if isinstance(found, dict) else None
-        if version != FORMAT_VERSION:
-            hint = (
-                "upgrade calotype"
-                if isinstance(version, int) and version > FORMAT_VERSION
-                else "export again"
-            )
-            raise BundleError(f"{where}: format_version: expected {FORMAT_VERSION}, found {version!r}", hint)
-        manifest = records.read(cls, found, where)
+        manifest = records.parse(cls, text, where, FORMAT_VERSION, "export the bundle again")
         _check_sizes(manifest, where)
         return manifest
 

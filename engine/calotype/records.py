@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from calotype.errors import BundleError
+
+
+def parse(kind: Any, text: str, where: str, version: int, hint: str) -> Any:
+    """The JSON `text`, whose `format_version` must be `version`, as the dataclass `kind`.
+
+    BundleError names what does not fit, after `where`; `hint` says what to do about it.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"{where} is not JSON: {error}", hint) from error
+    stated = found.get("format_version") if isinstance(found, dict) else None
+    if stated != version:
+        newer = isinstance(stated, int) and stated > version
+        raise BundleError(
+            f"{where}: format_version: expected {version}, found {stated!r}",
+            "upgrade calotype" if newer else hint,
+        )
+    try:
+        return read(kind, found, where)
+    except BundleError as error:
+        raise BundleError(error.message, hint) from error
 
 
 def read(kind: Any, value: Any, where: str) -> Any:
@@ -29,17 +52,15 @@ def read(kind: Any, value: Any, where: str) -> Any:
     if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     expected = "list" if origin is tuple else "object" if origin is Mapping else kind.__name__
-    raise BundleError(f"{where}: expected {expected}, found {value!r}", "export the bundle again")
+    raise BundleError(f"{where}: expected {expected}, found {value!r}")
 
 
 def _read_record(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise BundleError(f"{where}: expected an object, found {value!r}", "export the bundle again")
+        raise BundleError(f"{where}: expected an object, found {value!r}")
     hints = typing.get_type_hints(kind)
     missing = [name for name in hints if name not in value]
     unknown = [name for name in value if name not in hints]
     if missing or unknown:
-        raise BundleError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}", "export the bundle again"
-        )
+        raise BundleError(f"{where}: missing fields {missing}, unknown fields {unknown}")
     return kind(**{name: read(hints[name], value[name], f"{where}: {name}") for name in hints})

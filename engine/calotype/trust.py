@@ -18,19 +18,18 @@ KEY = "CALOTYPE_PLAN_KEY"
 _SHORTEST_KEY = 16
 
 
-def admit(plan: Path, environment: Mapping[str, str] = os.environ) -> None:
+def admit(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) -> None:
     """Say that the plan file was built here: record its digest, and sign it if there is a key. OutputError."""
-    data = plan.read_bytes()
     built = _built(environment)
     try:
         built.parent.mkdir(parents=True, exist_ok=True)
         with built.open("a", encoding="utf-8") as file:
-            file.write(hashlib.sha256(data).hexdigest() + "\n")
+            file.write(sha256 + "\n")
     except OSError as error:
         raise OutputError(f"{built}: the plan could not be recorded: {error.strerror or error}") from error
     key = _key(environment)
     if key:
-        signature_of(plan).write_text(_sign(data, key) + "\n", "utf-8")
+        signature_of(plan).write_text(_sign(plan.read_bytes(), key) + "\n", "utf-8")
 
 
 def read(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) -> bytes:

@@ -52,7 +52,7 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
         plans = tuple(_plan(library, root, spec, options, folder, progress) for spec in specs)
         (folder / compiled.MANIFEST).write_text(Compiled(backend, here, recorded, plans).to_json(), "utf-8")
         for plan in plans:
-            trust.admit(folder / plan.file.path)
+            trust.admit(folder / plan.file.path, plan.file.sha256)
     return target
 
 

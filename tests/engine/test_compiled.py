@@ -33,7 +33,7 @@ SPEC = ProgramSpec(
 def built(**changes: Any) -> Compiled:
     plan = Plan(
         "vae_decoder", 1, ("a" * 64, "b" * 64), (LATENTS,), (PICTURE,), FileSpec("vae_decoder_1.plan", 4, "c" * 64),
-        1.5, 1000, 99, {"kgen": 3}, {"Float": 3},
+        1.5, 1000, 99, 2, 1, {"kgen": 3}, {"Float": 3},
     )  # fmt: skip
     options = {"compute_capabilities": ["8.6", "8.9"], "optimization_level": None}
     return dataclasses.replace(Compiled("tensorrt_rtx", HERE, options, (plan,)), **changes)

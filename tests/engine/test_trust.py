@@ -34,18 +34,18 @@ def with_key(tmp_path: Path, name: str, secret: str) -> dict[str, str]:
 
 
 def test_what_was_built_here_is_read(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, home(tmp_path, "me"))
+    trust.admit(plan, digest(plan), home(tmp_path, "me"))
     assert trust.read(plan, digest(plan), home(tmp_path, "me")) == b"native code"
 
 
 def test_what_another_user_built_is_refused(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, home(tmp_path, "another"))
+    trust.admit(plan, digest(plan), home(tmp_path, "another"))
     with pytest.raises(BackendError, match="was not built by this user, nor signed"):
         trust.read(plan, digest(plan), home(tmp_path, "me"))
 
 
 def test_a_plan_that_was_changed_is_refused_by_its_digest(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, home(tmp_path, "me"))
+    trust.admit(plan, digest(plan), home(tmp_path, "me"))
     expected = digest(plan)
     plan.write_bytes(b"other code")
     with pytest.raises(BackendError, match=f"expected sha256 {expected}, found {digest(plan)}"):
@@ -53,25 +53,25 @@ def test_a_plan_that_was_changed_is_refused_by_its_digest(tmp_path: Path, plan: 
 
 
 def test_a_plan_and_a_manifest_that_were_both_changed_are_refused(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, home(tmp_path, "me"))
+    trust.admit(plan, digest(plan), home(tmp_path, "me"))
     plan.write_bytes(b"other code")
     with pytest.raises(BackendError, match="was not built by this user"):
         trust.read(plan, digest(plan), home(tmp_path, "me"))
 
 
 def test_a_key_carries_a_plan_to_another_machine(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, with_key(tmp_path, "builder", "a secret of some length"))
+    trust.admit(plan, digest(plan), with_key(tmp_path, "builder", "a secret of some length"))
     assert trust.read(plan, digest(plan), with_key(tmp_path, "server", "a secret of some length"))
 
 
 def test_a_signature_of_another_key_is_refused(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, with_key(tmp_path, "builder", "a secret of some length"))
+    trust.admit(plan, digest(plan), with_key(tmp_path, "builder", "a secret of some length"))
     with pytest.raises(BackendError, match="was not built by this user"):
         trust.read(plan, digest(plan), with_key(tmp_path, "server", "another of that length"))
 
 
 def test_a_signature_of_another_plan_is_refused(tmp_path: Path, plan: Path) -> None:
-    trust.admit(plan, with_key(tmp_path, "builder", "a secret of some length"))
+    trust.admit(plan, digest(plan), with_key(tmp_path, "builder", "a secret of some length"))
     plan.write_bytes(b"other code")
     with pytest.raises(BackendError, match="was not built by this user"):
         trust.read(plan, digest(plan), with_key(tmp_path, "server", "a secret of some length"))
@@ -79,7 +79,7 @@ def test_a_signature_of_another_plan_is_refused(tmp_path: Path, plan: Path) -> N
 
 @pytest.mark.parametrize(("secret", "message"), [("short", "at least 16 bytes"), (None, "cannot be read")])
 def test_a_key_that_is_none_is_refused(tmp_path: Path, plan: Path, secret: str | None, message: str) -> None:
-    trust.admit(plan, home(tmp_path, "another"))
+    trust.admit(plan, digest(plan), home(tmp_path, "another"))
     environment = with_key(tmp_path, "me", secret or "")
     if secret is None:
         Path(environment[trust.KEY]).unlink()

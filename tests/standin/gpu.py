@@ -49,14 +49,15 @@ def _plan(root: Path, spec: ProgramSpec, folder: Path) -> Plan:
     data = tensorrt.MAGIC + str(root / spec.files[0].path).encode()
     path = folder / f"{spec.name}_{spec.batch}.plan"
     path.write_bytes(data)
-    trust.admit(path)
+    digest = hashlib.sha256(data).hexdigest()
+    trust.admit(path, digest)
     return Plan(
         name=spec.name,
         batch=spec.batch,
         sources=tuple(file.sha256 for file in spec.files),
         inputs=spec.inputs,
         outputs=spec.outputs,
-        file=FileSpec(path.name, len(data), hashlib.sha256(data).hexdigest()),
+        file=FileSpec(path.name, len(data), digest),
         build_seconds=0.0,
         activation_bytes=tensorrt.ACTIVATION_BYTES,
         weight_bytes=1000,

@@ -1,0 +1,78 @@
+"""What programs take, told before they are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from calotype import listing, memory
+from calotype.bundle import Bundle
+from calotype.compiled import Plan
+from calotype.errors import BackendError
+from calotype.manifest import FileSpec, TensorSpec
+from calotype.memory import Budget
+from tests.bundles import bundle
+from tests.engine.test_compiled import built, write
+
+LATENTS = TensorSpec("latents", "float32", (1, 4, 64, 64))
+IDS = TensorSpec("input_ids", "int64", (1, 77))
+
+
+def plan(**changes: int) -> Plan:
+    (one,) = built().plans
+    return dataclasses.replace(one, inputs=(IDS,), outputs=(LATENTS,), **changes)
+
+
+def test_activations_are_shared_and_everything_else_adds_up() -> None:
+    plans = [plan(weight_bytes=1000, activation_bytes=70), plan(weight_bytes=200, activation_bytes=500)]
+    found = memory.of_plans(plans)
+    tensors = 2 * (77 * 8 + 4 * 64 * 64 * 4)
+
+    assert (found.weights, found.activations, found.tensors) == (1200, 500, tensors)
+    assert found.graphs > 0
+    assert found.total == found.weights + found.activations + found.tensors + found.graphs
+
+
+def test_step_programs_share_their_weights() -> None:
+    specs = Bundle.open(bundle("plain")).manifest.programs
+    weights, tensors = memory.of_graphs(specs)
+    data = {file.path: file.size for spec in specs for file in spec.files}
+
+    assert weights == sum(data.values())
+    assert weights < sum(file.size for spec in specs for file in spec.files)
+    assert tensors > 0
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
+    needed = Budget(weights=3 * 2**20, tensors=2**20, activations=2**20, graphs=0)
+    memory.check(needed, 5 * 2**20, "cuda")
+    with pytest.raises(BackendError, match=r"need 5 MiB \(weights 3 MiB, .*and 4 MiB are free"):
+        memory.check(needed, 4 * 2**20, "cuda")
+
+
+def test_inspecting_a_bundle_tells_what_it_takes(tmp_path: Path) -> None:
+    data, text = listing.bundle(bundle("plain"))
+    weights, tensors = memory.of_graphs(Bundle.open(bundle("plain")).manifest.programs)
+    assert data["memory"] == {"exported": {"weights": weights, "tensors": tensors}}
+    assert f"exported: weights {weights / 2**20:.1f} MiB, tensors {tensors / 2**20:.1f} MiB" in text
+
+
+def test_inspecting_tells_it_of_what_was_compiled_too(tmp_path: Path) -> None:
+    root = tmp_path / "bundle"
+    root.mkdir()
+    manifest = Bundle.open(bundle("plain")).manifest
+    (root / "scheduler.json").write_bytes((bundle("plain") / "scheduler.json").read_bytes())
+    kept = tuple(file for file in manifest.files if file.path == "scheduler.json")
+    program = dataclasses.replace(
+        manifest.programs[0], files=(FileSpec(kept[0].path, kept[0].size, kept[0].sha256),)
+    )
+    small = dataclasses.replace(manifest, files=kept, programs=(program,))
+    (root / "manifest.json").write_text(small.to_json())
+    write(root, built())
+    data, text = listing.bundle(root)
+
+    budget = memory.of_plans(built().plans)
+    assert data["memory"]["tensorrt_rtx 0123"] == dataclasses.asdict(budget) | {"total": budget.total}
+    assert "tensorrt_rtx 0123: weights 0.0 MiB" in text
