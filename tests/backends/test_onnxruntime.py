@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from calotype.backends import BackendOptions
+from calotype.backends import BackendOptions, Program
 from calotype.errors import BackendError
 from tests.backends import step_programs
+from tests.backends.contract_cases import step_inputs, whole
+from tests.standin.cuda import Cuda
+from tests.standin.onnxruntime import CudaProvider
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 backend: Any = pytest.importorskip("calotype.backends.onnxruntime")
+
+
+@pytest.fixture
+def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
+    """ONNX Runtime with a CUDA provider for the stand-in GPU."""
+    return CudaProvider(cuda, monkeypatch)
 
 
 class CpuSession:
@@ -41,7 +51,7 @@ def test_a_provider_that_is_not_built_in_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_another_provider_than_the_one_asked_for_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cuda: Cuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", CpuSession)
@@ -67,6 +77,38 @@ def test_a_session_gets_one_provider_and_the_threads_of_the_options(
     assert seen == {"providers": [("CPUExecutionProvider", {})], "enable_fallback": 0, "threads": 1}
 
 
-def test_cuda_computes_float32_in_float32() -> None:
-    options = backend._provider_options(BackendOptions("cuda:1"))
-    assert (options["device_id"], options["use_tf32"]) == ("1", "0")
+class TestOnAGpu:
+    """The CUDA provider, on a stand-in that computes with the CPU provider."""
+
+    @pytest.fixture(params=[True, False], ids=["graphs", "no graphs"])
+    def program(self, request: pytest.FixtureRequest, provider: CudaProvider, tmp_path: Path) -> Program:
+        spec = step_programs.write(tmp_path)
+        return backend.load(tmp_path, [spec], BackendOptions("cuda", graphs=request.param))[0]
+
+    def test_runs_are_those_of_the_cpu(self, program: Program, tmp_path: Path) -> None:
+        (expected,) = backend.load(tmp_path, [program.spec], BackendOptions(threads=1))
+        for one in (program, expected):
+            one.carry("next_state", "state")
+            one.bind(step_inputs(3))
+        rows = [{"noise": step_inputs(seed)["noise"]} for seed in range(4)]
+        for _ in range(2):
+            for one in (program, expected):
+                one.sweep(rows)
+            assert np.array_equal(whole(program, "state"), whole(expected, "state"))
+
+    def test_the_session_launches_on_the_programs_stream(
+        self, program: Program, provider: CudaProvider, cuda: Cuda
+    ) -> None:
+        settings = provider.settings
+        assert cuda.cudaStreamSynchronize(int(settings["user_compute_stream"]))[0] == 0
+        assert settings["enable_cuda_graph"] in ("0", "1")
+        assert (settings["device_id"], settings["use_tf32"]) == ("0", "0")
+
+    def test_other_weights_are_a_session_at_the_same_addresses(self, program: Program) -> None:
+        plain = program.run(step_inputs())["prediction"].copy()
+        name = "conv_in_weight"
+        program.replace_weights({name: np.ones((step_programs.HIDDEN, step_programs.C, 3, 3), np.float32)})
+        changed = program.run({})["prediction"].copy()
+        program.replace_weights({})
+        assert not np.allclose(changed, plain)
+        assert np.array_equal(program.run({})["prediction"], plain)

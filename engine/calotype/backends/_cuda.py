@@ -75,21 +75,21 @@ class Device:
 
     def __init__(self, index: int) -> None:
         self.cuda = runtime()
-        self._index = index
+        self.index = index
         self.activate()
         self.stream = self.call("cudaStreamCreateWithFlags", self.cuda.cudaStreamNonBlocking)
         weakref.finalize(self, self.release, "cudaStreamDestroy", self.stream)
 
     def activate(self) -> None:
         """Make this the GPU of the calling thread."""
-        self.call("cudaSetDevice", self._index)
+        self.call("cudaSetDevice", self.index)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call `name` of the CUDA runtime: what it returns beside its status. BackendError where that is a failure."""
         status, *values = getattr(self.cuda, name)(*arguments)
         if int(status) != 0:
             raise BackendError(
-                f"device cuda:{self._index}: {name} failed: {status.name}",
+                f"device cuda:{self.index}: {name} failed: {status.name}",
                 "free some of its memory" if "MemoryAllocation" in status.name else "",
             )
         return values[0] if values else None

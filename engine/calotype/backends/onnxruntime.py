@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import onnxruntime as ort
 from calotype.backends import Array, BackendOptions, Program
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
+from calotype.backends._cuda import Device
+from calotype.backends._device_program import DeviceProgram
 from calotype.backends._external_data import check
+from calotype.backends._onnxruntime_device import OpenSession, OrtLauncher
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -27,10 +30,20 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the
     CPU provider has no kernels for it. BundleError, BackendError.
     """
-    return [_load(root, spec, options) for spec in specs]
+    for spec in specs:
+        _check(root, spec, options)
+    if options.kind == "cpu":
+        return [BufferedProgram(spec, _Engine(_opener(root, spec, options, {}))) for spec in specs]
+    device = Device(options.index)
+    settings = _cuda_settings(options, int(device.stream))
+    launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
+    return [
+        DeviceProgram(spec, launcher, device, options.graphs)
+        for spec, launcher in zip(specs, launchers, strict=True)
+    ]
 
 
-def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
+def _check(root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
     if spec.precision == "bf16" and options.kind == "cpu":
         raise BackendError(
             f"{label(spec)}: ONNX Runtime cannot compute bf16 on CPUs",
@@ -45,51 +58,51 @@ def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
         )
     check(root, spec)
 
+
+def _opener(
+    root: Path, spec: ProgramSpec, options: BackendOptions, settings: Mapping[str, str]
+) -> OpenSession:
+    """A function that opens a session with weights in place of the exported ones, on the provider and no other."""
+    provider = PROVIDERS[options.kind]
+
     def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
         session_options = _session_options(options)
-        values = [_value(value) for value in weights.values()]
-        session_options.add_external_initializers(list(weights), values)
-        return ort.InferenceSession(
-            str(root / spec.files[0].path),
-            session_options,
-            providers=[(provider, _provider_options(options))],
-            enable_fallback=0,
+        session_options.add_external_initializers(
+            list(weights), [_value(value) for value in weights.values()]
         )
+        with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
+            session = ort.InferenceSession(
+                str(root / spec.files[0].path),
+                session_options,
+                providers=[(provider, dict(settings))],
+                enable_fallback=0,
+            )
+        if session.get_providers()[0] != provider:
+            raise BackendError(
+                f"{label(spec)}: expected {provider}, ONNX Runtime took {session.get_providers()[0]}",
+                "its log above says which CUDA library it missed",
+            )
+        compare(spec, map(_tensor, session.get_inputs()), map(_tensor, session.get_outputs()))
+        return session
 
-    with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
-        engine = _Engine(open_session, options, {tensor.name for tensor in spec.inputs})
-    session = engine.session
-    if session.get_providers()[0] != provider:
-        raise BackendError(
-            f"{label(spec)}: expected {provider}, ONNX Runtime took {session.get_providers()[0]}",
-            "its log above says which CUDA library it missed",
-        )
-    compare(spec, map(_tensor, session.get_inputs()), map(_tensor, session.get_outputs()))
-    return BufferedProgram(spec, engine)
+    return open_session
 
 
 class _Engine:
-    """A session of one graph, opened anew when its weights change."""
+    """A session of one graph on the host, opened anew when its weights change."""
 
-    def __init__(
-        self,
-        open_session: Callable[[Mapping[str, Array]], ort.InferenceSession],
-        options: BackendOptions,
-        inputs: set[str],
-    ) -> None:
+    def __init__(self, open_session: OpenSession) -> None:
         self._open_session = open_session
-        self._options = options
-        self._inputs = inputs
         self.replace_weights({})
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
-        self.session = self._open_session(weights)
-        self._binding = self.session.io_binding()
+        self._session = self._open_session(weights)
+        self._binding = self._session.io_binding()
+        self._inputs = {argument.name for argument in self._session.get_inputs()}
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
-        handle = ort.OrtValue.ortvalue_from_numpy(array, self._options.kind, self._options.index)
-        return HostBuffer(array, handle) if self._options.kind == "cpu" else _DeviceBuffer(handle)
+        return HostBuffer(array, ort.OrtValue.ortvalue_from_numpy(array))
 
     def attach(self, tensor: TensorSpec, buffer: Buffer) -> None:
         if tensor.name in self._inputs:
@@ -98,27 +111,7 @@ class _Engine:
             self._binding.bind_ortvalue_output(tensor.name, buffer.handle)
 
     def run(self) -> None:
-        self._binding.synchronize_inputs()
-        self.session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
-
-
-class _DeviceBuffer:
-    """Memory of a GPU. ONNX Runtime copies whole tensors only, so a row goes through the host."""
-
-    def __init__(self, handle: ort.OrtValue) -> None:
-        self.handle: Any = handle
-
-    def read(self) -> Array:
-        return self.handle.numpy()
-
-    def write(self, value: Array) -> None:
-        self.handle.update_inplace(np.ascontiguousarray(value))
-
-    def write_row(self, row: int, value: Array) -> None:
-        whole = self.read()
-        whole[row] = value
-        self.write(whole)
+        self._session.run_with_iobinding(self._binding)
 
 
 def _value(weight: Array) -> ort.OrtValue:
@@ -136,11 +129,15 @@ def _session_options(options: BackendOptions) -> Any:
     return session_options
 
 
-def _provider_options(options: BackendOptions) -> dict[str, str]:
+def _cuda_settings(options: BackendOptions, stream: int) -> dict[str, str]:
     """TF32 would round what the manifest calls fp32; convolutions are searched for once, at the first run."""
-    if options.kind == "cpu":
-        return {}
-    return {"device_id": str(options.index), "use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    return {
+        "device_id": str(options.index),
+        "user_compute_stream": str(stream),
+        "enable_cuda_graph": str(int(options.graphs)),
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+    }
 
 
 def _tensor(argument: Any) -> TensorSpec:

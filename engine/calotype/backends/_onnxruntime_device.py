@@ -1,0 +1,49 @@
+"""ONNX Runtime's CUDA provider as what a `DeviceProgram` launches: on its stream, at its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnxruntime as ort
+
+from calotype.backends import Array
+from calotype.backends._cuda import Device
+from calotype.manifest import ProgramSpec, TensorSpec
+
+OpenSession = Callable[[Mapping[str, Array]], ort.InferenceSession]
+
+
+class OrtLauncher:
+    """A session whose provider launches on the device's stream and returns; it records and replays a graph by itself.
+
+    That graph cannot be part of another one, so a whole schedule is one launch a row.
+    """
+
+    capturable = False
+
+    def __init__(self, spec: ProgramSpec, open_session: OpenSession, device: Device) -> None:
+        self._inputs = {tensor.name for tensor in spec.inputs}
+        self._open_session = open_session
+        self._index = device.index
+        self._addresses: dict[str, tuple[TensorSpec, int]] = {}
+        self._options = ort.RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self.replace_weights({})
+
+    def attach(self, tensor: TensorSpec, address: int) -> None:
+        """See `Launcher.attach`."""
+        self._addresses[tensor.name] = tensor, address
+        bind = self._binding.bind_input if tensor.name in self._inputs else self._binding.bind_output
+        bind(tensor.name, "cuda", self._index, np.dtype(tensor.dtype).type, list(tensor.shape), address)
+
+    def launch(self) -> None:
+        """See `Launcher.launch`."""
+        self._session.run_with_iobinding(self._binding, self._options)
+
+    def replace_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Program.replace_weights`: a new session, at the same addresses."""
+        self._session = self._open_session(weights)
+        self._binding = self._session.io_binding()
+        for tensor, address in self._addresses.values():
+            self.attach(tensor, address)

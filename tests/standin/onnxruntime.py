@@ -1,0 +1,89 @@
+"""ONNX Runtime's CUDA provider without a GPU: the CPU's, reading and writing the stand-in's memory."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from tests.standin.cuda import Cuda
+
+_CUDA = "CUDAExecutionProvider"
+
+
+class CudaProvider:
+    """Puts sessions that ask for CUDA in place of the real ones. `settings` are the provider's, of the last session."""
+
+    def __init__(self, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cuda = cuda
+        self.settings: dict[str, str] = {}
+        real = ort.InferenceSession
+        monkeypatch.setattr(ort, "get_available_providers", lambda: [_CUDA, "CPUExecutionProvider"])
+
+        def session(
+            path: str, options: Any, providers: Sequence[tuple[str, dict[str, str]]], **rest: Any
+        ) -> Any:
+            ((name, settings),) = providers
+            if name != _CUDA:
+                return real(path, options, providers=providers, **rest)
+            self.settings = settings
+            options.intra_op_num_threads = 1
+            return _Session(real(path, options, providers=["CPUExecutionProvider"]), self)
+
+        monkeypatch.setattr(ort, "InferenceSession", session)
+
+
+class _Session:
+    def __init__(self, real: ort.InferenceSession, provider: CudaProvider) -> None:
+        self._real = real
+        self._provider = provider
+        self._stream = int(provider.settings["user_compute_stream"])
+
+    def get_providers(self) -> list[str]:
+        return [_CUDA]
+
+    def get_inputs(self) -> Sequence[Any]:
+        return self._real.get_inputs()
+
+    def get_outputs(self) -> Sequence[Any]:
+        return self._real.get_outputs()
+
+    def io_binding(self) -> _Binding:
+        return _Binding(self._provider.cuda)
+
+    def run_with_iobinding(self, iobinding: _Binding, run_options: Any) -> None:
+        assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
+        names = [tensor.name for tensor in self._real.get_outputs()]
+        views = dict(iobinding.views)
+
+        def compute() -> None:
+            inputs = {tensor.name: views[tensor.name] for tensor in self._real.get_inputs()}
+            for name, value in zip(names, self._real.run(names, inputs), strict=True):
+                views[name][...] = value
+
+        self._provider.cuda.push(self._stream, compute)
+
+
+class _Binding:
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.views: dict[str, Any] = {}
+
+    def bind_input(self, *arguments: Any) -> None:
+        self._bind(inspect.signature(ort.IOBinding.bind_input), arguments)
+
+    def bind_output(self, *arguments: Any) -> None:
+        self._bind(inspect.signature(ort.IOBinding.bind_output), arguments)
+
+    def _bind(self, signature: inspect.Signature, arguments: tuple[Any, ...]) -> None:
+        given = signature.bind(self, *arguments).arguments
+        assert (given["device_type"], given["device_id"]) == ("cuda", 0)
+        dtype = np.dtype(given["element_type"])
+        size = int(np.prod(given["shape"])) * dtype.itemsize
+        self.views[given["name"]] = (
+            self._cuda.view(given["buffer_ptr"], size).view(dtype).reshape(given["shape"])
+        )
