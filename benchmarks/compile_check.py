@@ -65,7 +65,10 @@ def check(name: str, precision: str, capability: str) -> dict[str, Any]:
         written = compile_bundle(bundle, "tensorrt_rtx", BuilderOptions((capability,)), progress)
         text = (written / compiled.MANIFEST).read_text("utf-8")
         for plan in Compiled.read(written / compiled.MANIFEST).plans:
-            sizes = (f"{plan.file.size / 2**20:.1f}", f"{plan.activation_bytes / 2**20:.1f} MiB")
+            sizes = (
+                f"{sum(file.size for file in plan.files) / 2**20:.1f}",
+                f"{plan.activation_bytes / 2**20:.1f} MiB",
+            )
             fused = f"{plan.fused_attentions} of {plan.attentions}"
             print(
                 COLUMNS.format(name, plan.name, plan.batch, f"{plan.build_seconds:.1f}", *sizes, fused),

@@ -36,6 +36,7 @@ class Machine:
     compute_capability: str  # such as 8.9
     multiprocessors: int
     memory: int  # of the device, bytes
+    processor: str = ""  # the host's, with the extensions that matter; where plans are for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class Plan:
     sources: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    file: FileSpec  # its path is relative to the folder of the compiled manifest
+    files: tuple[
+        FileSpec, ...
+    ]  # the plan, and what it refers to; relative to the folder of the compiled manifest
     build_seconds: float
     activation_bytes: int  # device memory for intermediate results
     weight_bytes: int
@@ -116,7 +119,7 @@ class Requirements:
 def find(
     root: Path, backend: str, spec: ProgramSpec, here: Machine, needs: Requirements
 ) -> tuple[Path, Plan]:
-    """The plan file and the plan of `spec` that were compiled for this machine.
+    """The folder and the plan of `spec` that were compiled for this machine.
 
     BackendError where nothing was compiled for `backend`, or where all of it differs from what is here: the
     differences of the nearest are named.
@@ -135,7 +138,7 @@ def find(
             f"{root.name}/{FOLDER}/{path.parent.name} does not fit: " + "; ".join(wrong),
             f"calotype-export compile {root} --backend {backend}, on this machine",
         )
-    return path.parent / plan.file.path, plan
+    return path.parent, plan
 
 
 def backends(root: Path) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def _budgets(bundle: Bundle) -> dict[str, dict[str, int]]:
     weights, tensors = memory.of_graphs(bundle.manifest.programs)
     found = {"exported": {"weights": weights, "tensors": tensors}}
     for path, one in compiled.every(bundle.root):
-        budget = memory.of_plans(one.plans)
+        budget = memory.of_plans(one.plans, recorded=not one.machine.processor)
         found[f"{one.backend} {path.parent.name}"] = dataclasses.asdict(budget) | {"total": budget.total}
     return found
 

@@ -30,13 +30,13 @@ class Budget:
         return self.weights + self.tensors + self.activations + self.graphs
 
 
-def of_plans(plans: Sequence[Plan]) -> Budget:
-    """What `plans` take, as their builder said."""
+def of_plans(plans: Sequence[Plan], recorded: bool = True) -> Budget:
+    """What `plans` take, as their builder said; `recorded`: their kernels are kept in graphs too, as on a GPU."""
     return Budget(
         weights=sum(plan.weight_bytes for plan in plans),
         tensors=sum(tensor_bytes((*plan.inputs, *plan.outputs)) for plan in plans),
         activations=max((plan.activation_bytes for plan in plans), default=0),
-        graphs=sum(int(sum(plan.layers.values())) * _BYTES_PER_NODE for plan in plans),
+        graphs=recorded * sum(int(sum(plan.layers.values())) * _BYTES_PER_NODE for plan in plans),
     )
 
 

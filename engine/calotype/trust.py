@@ -1,7 +1,8 @@
 """Which plans may be loaded. A plan is native code: it is run only if this user built it, or signed it with a key.
 
 A build adds the plan's sha256 to a list in the user's own state folder. To carry plans to other machines, name a file
-with a secret in CALOTYPE_PLAN_KEY on both: a build then writes an HMAC-SHA256 of each plan beside it.
+with a secret in CALOTYPE_PLAN_KEY on both: a build then writes an HMAC-SHA256 of each plan's digest
+beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def admit(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) 
         raise OutputError(f"{built}: the plan could not be recorded: {error.strerror or error}") from error
     key = _key(environment)
     if key:
-        signature_of(plan).write_text(_sign(plan.read_bytes(), key) + "\n", "utf-8")
+        signature_of(plan).write_text(_sign(sha256, key) + "\n", "utf-8")
 
 
 def read(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) -> bytes:
@@ -41,15 +42,28 @@ def read(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) -
         data = plan.read_bytes()
     except OSError as error:
         raise BackendError(f"{plan} cannot be read: {error}", "compile the bundle again") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise BackendError(f"{plan}: expected sha256 {sha256}, found {found}", "compile the bundle again")
-    if found in _recorded(environment) or _is_signed(plan, data, environment):
-        return data
-    raise BackendError(
-        f"{plan} was not built by this user, nor signed with a key of theirs; a plan is native code",
-        f"compile the bundle here, or name the key that it was built with in {KEY}",
-    )
+    _check(plan, hashlib.sha256(data).hexdigest(), sha256, environment)
+    return data
+
+
+def check(plan: Path, sha256: str, environment: Mapping[str, str] = os.environ) -> None:
+    """`read`, of a file that a library will open by itself. BackendError."""
+    try:
+        with plan.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BackendError(f"{plan} cannot be read: {error}", "compile the bundle again") from error
+    _check(plan, found, sha256, environment)
+
+
+def _check(plan: Path, found: str, expected: str, environment: Mapping[str, str]) -> None:
+    if found != expected:
+        raise BackendError(f"{plan}: expected sha256 {expected}, found {found}", "compile the bundle again")
+    if found not in _recorded(environment) and not _is_signed(plan, found, environment):
+        raise BackendError(
+            f"{plan} was not built by this user, nor signed with a key of theirs; a plan is native code",
+            f"compile the bundle here, or name the key that it was built with in {KEY}",
+        )
 
 
 def signature_of(plan: Path) -> Path:
@@ -62,15 +76,15 @@ def _recorded(environment: Mapping[str, str]) -> set[str]:
     return set(built.read_text("utf-8").split()) if built.is_file() else set()
 
 
-def _is_signed(plan: Path, data: bytes, environment: Mapping[str, str]) -> bool:
+def _is_signed(plan: Path, digest: str, environment: Mapping[str, str]) -> bool:
     key, signature = _key(environment), signature_of(plan)
     if not key or not signature.is_file():
         return False
-    return hmac.compare_digest(signature.read_text("utf-8").strip(), _sign(data, key))
+    return hmac.compare_digest(signature.read_text("utf-8").strip(), _sign(digest, key))
 
 
-def _sign(data: bytes, key: bytes) -> str:
-    return hmac.new(key, data, hashlib.sha256).hexdigest()
+def _sign(digest: str, key: bytes) -> str:
+    return hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
 
 
 def _key(environment: Mapping[str, str]) -> bytes:

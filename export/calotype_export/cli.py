@@ -112,7 +112,12 @@ def _add_compile(commands: Commands) -> None:
     )
     compile_.set_defaults(command=_compile)
     compile_.add_argument("bundle", type=Path, metavar="BUNDLE")
-    compile_.add_argument("--backend", required=True, choices=("tensorrt", "tensorrt_rtx"), help="(required)")
+    compile_.add_argument(
+        "--backend",
+        required=True,
+        choices=("tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"),
+        help="(required)",
+    )
     compile_.add_argument(
         "--compute-capability", type=arguments.capabilities, default=(), metavar="8.9,12.0",
         help="GPUs to build for (tensorrt_rtx; default: this machine's)",

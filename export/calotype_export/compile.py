@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from calotype import compiled, trust
+from calotype import backends, compiled, trust
+from calotype.backends import _host
 from calotype.backends._cuda_device import machine
 from calotype.bundle import Bundle
 from calotype.compiled import Compiled, Machine, Plan
 from calotype.errors import BackendError
-from calotype.manifest import ProgramSpec
-from calotype_export import bundle_files, tensorrt_builder
+from calotype.manifest import FileSpec, ProgramSpec
+from calotype_export import bundle_files, host_plans, tensorrt_builder
+from calotype_export.host_plans import HostPlan
 from calotype_export.progress import Progress, silent
 from calotype_export.staging import staged
-from calotype_export.tensorrt_builder import BuilderOptions
+from calotype_export.tensorrt_builder import BuilderOptions, Built
 
 # Backend -> the library's Python module, and what brings it.
 LIBRARIES: Final = MappingProxyType(
@@ -28,6 +32,9 @@ LIBRARIES: Final = MappingProxyType(
 )
 
 
+HOSTS: Final = ("onnxruntime", "openvino")
+
+
 def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: Progress = silent) -> Path:
     """Build a plan of every program of the bundle at `root`, and write them with their manifest.
 
@@ -35,6 +42,30 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
     as built by this user. BundleError, BackendError; nothing is left half-written.
     """
     bundle = Bundle.open(root)
+    builder = _host_builder(backend, options) if backend in HOSTS else _gpu_builder(backend, options)
+    specs = bundle.manifest.programs
+    target = root / compiled.FOLDER / compiled.identity(backend, builder.machine, builder.recorded, specs)
+    if target.is_dir():
+        return target
+    with staged(target) as folder:
+        plans = tuple(builder.build(root, spec, folder, progress) for spec in specs)
+        written = Compiled(backend, builder.machine, builder.recorded, plans)
+        (folder / compiled.MANIFEST).write_text(written.to_json(), "utf-8")
+        for file in (file for plan in plans for file in plan.files):
+            trust.admit(folder / file.path, file.sha256)
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """How a backend's plans are made, for which machine, and by which options."""
+
+    machine: Machine
+    recorded: Mapping[str, Any]
+    build: Callable[[Path, ProgramSpec, Path, Progress], Plan]
+
+
+def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
     library = _library(backend)
     here = machine(library.__version__)
     options = _with_target(library, backend, options, here)
@@ -44,36 +75,56 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
         "tf32": False,
         "refittable": options.refittable,
     }
-    specs = bundle.manifest.programs
-    target = root / compiled.FOLDER / compiled.identity(backend, here, recorded, specs)
-    if target.is_dir():
-        return target
-    with staged(target) as folder:
-        plans = tuple(_plan(library, root, spec, options, folder, progress) for spec in specs)
-        (folder / compiled.MANIFEST).write_text(Compiled(backend, here, recorded, plans).to_json(), "utf-8")
-        for plan in plans:
-            trust.admit(folder / plan.file.path, plan.file.sha256)
-    return target
+
+    def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
+        built = tensorrt_builder.build_plan(library, root / spec.files[0].path, spec, options, progress)
+        path = folder / f"{spec.name}_{spec.batch}.plan"
+        path.write_bytes(built.data)
+        plan = _plan(spec, (bundle_files.describe(path, folder),), built)
+        return dataclasses.replace(
+            plan,
+            activation_bytes=built.activation_bytes,
+            attentions=built.attentions,
+            fused_attentions=built.fused_attentions,
+        )
+
+    return _Builder(here, recorded, build)
 
 
-def _plan(
-    library: Any, root: Path, spec: ProgramSpec, options: BuilderOptions, folder: Path, progress: Progress
-) -> Plan:
-    built = tensorrt_builder.build_plan(library, root / spec.files[0].path, spec, options, progress)
-    path = folder / f"{spec.name}_{spec.batch}.plan"
-    path.write_bytes(built.data)
+def _host_builder(backend: str, options: BuilderOptions) -> _Builder:
+    """CheckpointError, BackendError."""
+    if options != BuilderOptions():
+        raise BackendError(
+            f"{backend} compiles for this machine's processor, and has no options",
+            "options of the builder are for tensorrt and tensorrt_rtx",
+        )
+    backends.choose(backend, "fp32")
+    library: Any = importlib.import_module(backend)
+
+    def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
+        progress(f"compile {spec.name} (batch {spec.batch})", 0, 1)
+        built = host_plans.build(backend, root, spec, folder)
+        files = tuple(bundle_files.describe(path, folder) for path in built.paths)
+        activations = host_plans.activation_bytes(backend, root, spec)
+        progress(f"compile {spec.name} (batch {spec.batch})", 1, 1)
+        return dataclasses.replace(_plan(spec, files, built), activation_bytes=activations)
+
+    return _Builder(_host.machine(library.__version__), {}, build)
+
+
+def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built) -> Plan:
     return Plan(
         name=spec.name,
         batch=spec.batch,
         sources=tuple(file.sha256 for file in spec.files),
         inputs=spec.inputs,
         outputs=spec.outputs,
-        file=bundle_files.describe(path, folder),
+        files=files,
         build_seconds=round(built.seconds, 3),
-        activation_bytes=built.activation_bytes,
+        activation_bytes=0,
         weight_bytes=built.weight_bytes,
-        attentions=built.attentions,
-        fused_attentions=built.fused_attentions,
+        attentions=0,
+        fused_attentions=0,
         layers=built.layers,
         precisions=built.precisions,
     )
@@ -81,7 +132,8 @@ def _plan(
 
 def _library(backend: str) -> Any:
     if backend not in LIBRARIES:
-        raise BackendError(f"compile: expected one of {', '.join(LIBRARIES)}, found {backend!r}")
+        known = ", ".join((*LIBRARIES, *HOSTS))
+        raise BackendError(f"compile: expected one of {known}, found {backend!r}")
     module, extra = LIBRARIES[backend]
     try:
         return importlib.import_module(module)

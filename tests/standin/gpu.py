@@ -57,7 +57,7 @@ def _plan(root: Path, spec: ProgramSpec, folder: Path) -> Plan:
         sources=tuple(file.sha256 for file in spec.files),
         inputs=spec.inputs,
         outputs=spec.outputs,
-        file=FileSpec(path.name, len(data), digest),
+        files=(FileSpec(path.name, len(data), digest),),
         build_seconds=0.0,
         activation_bytes=tensorrt.ACTIVATION_BYTES,
         weight_bytes=1000,

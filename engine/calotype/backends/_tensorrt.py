@@ -82,7 +82,7 @@ def load(
     device = Device(options.index)
     memory.check(memory.of_plans([plan for _, plan in found]), device.free_bytes(), options.device)
     session = _Session(library, device)
-    engines = [session.open(path, plan) for path, plan in found]
+    engines = [session.open(folder, plan) for folder, plan in found]
     block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
     return [
         DeviceProgram(spec, session.launcher(root, spec, engine, block), device, options.graphs)
@@ -100,9 +100,10 @@ class _Session:
         self._logger = logger(library, self._log)
         self._runtime = library.Runtime(self._logger)
 
-    def open(self, path: Path, plan: Plan) -> Any:
-        """The engine in the plan file at `path`."""
-        engine = self._runtime.deserialize_cuda_engine(trust.read(path, plan.file.sha256))
+    def open(self, folder: Path, plan: Plan) -> Any:
+        """The engine of `plan`, whose file lies in `folder`."""
+        path = folder / plan.files[0].path
+        engine = self._runtime.deserialize_cuda_engine(trust.read(path, plan.files[0].sha256))
         if engine is None:
             raise BackendError(
                 f"{path} cannot be opened: {self._log.errors()}", "compile the bundle again, on this machine"

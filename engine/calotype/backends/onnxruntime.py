@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from calotype.backends import Array, BackendOptions, Program
+from calotype.backends import Array, BackendOptions, Program, _host
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._cuda import Device
 from calotype.backends._device_program import DeviceProgram
 from calotype.backends._external_data import check
 from calotype.backends._onnxruntime_device import OpenSession, OrtLauncher
+from calotype.compiled import Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -33,7 +34,11 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     for spec in specs:
         _check(root, spec, options)
     if options.kind == "cpu":
-        return [BufferedProgram(spec, _Engine(_opener(root, spec, options, {}))) for spec in specs]
+        plans = _host.plans(root, "onnxruntime", specs, ort.__version__)
+        return [
+            BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
+            for spec, plan in zip(specs, plans, strict=True)
+        ]
     device = Device(options.index)
     settings = _cuda_settings(options, int(device.stream))
     launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
@@ -60,9 +65,16 @@ def _check(root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
 
 
 def _opener(
-    root: Path, spec: ProgramSpec, options: BackendOptions, settings: Mapping[str, str]
+    root: Path,
+    spec: ProgramSpec,
+    options: BackendOptions,
+    settings: Mapping[str, str],
+    plan: tuple[Path, Plan] | None = None,
 ) -> OpenSession:
-    """A function that opens a session with weights in place of the exported ones, on the provider and no other."""
+    """A function that opens a session with weights in place of the exported ones, on the provider and no other.
+
+    `plan` is what ONNX Runtime made of the graph before, for the exported weights.
+    """
     provider = PROVIDERS[options.kind]
 
     def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
@@ -70,9 +82,13 @@ def _opener(
         session_options.add_external_initializers(
             list(weights), [_value(value) for value in weights.values()]
         )
+        path = root / spec.files[0].path
+        if plan is not None and not weights:
+            path = plan[0] / plan[1].files[0].path
+            session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
             session = ort.InferenceSession(
-                str(root / spec.files[0].path),
+                str(path),
                 session_options,
                 providers=[(provider, dict(settings))],
                 enable_fallback=0,
@@ -119,6 +135,16 @@ def _value(weight: Array) -> ort.OrtValue:
     if weight.dtype == np.uint16:
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight, _BFLOAT16)
     return ort.OrtValue.ortvalue_from_numpy(weight)
+
+
+def save_optimized(graph: Path, plan: Path) -> None:
+    """Write what ONNX Runtime makes of `graph` on this CPU to `plan`, with its weights in a file beside it."""
+    options = _session_options(BackendOptions())
+    options.optimized_model_filepath = str(plan)
+    prefix = "session.optimized_model_external_initializers"
+    options.add_session_config_entry(f"{prefix}_file_name", f"{plan.name}.data")
+    options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
+    ort.InferenceSession(str(graph), options, providers=[PROVIDERS["cpu"]], enable_fallback=0)
 
 
 def _session_options(options: BackendOptions) -> Any:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from calotype.backends import Array, BackendOptions, Program
+from calotype.backends import Array, BackendOptions, Program, _host
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
+from calotype.compiled import Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -26,48 +27,71 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     A bf16 hint would round `state` before it is mixed into the UNet's input, and where a CPU has no float16 the
     f16 hint means bf16 without a word. float16 nodes are computed in float32.
     """
-    return [_load(root, spec, options) for spec in specs]
-
-
-def _load(root: Path, spec: ProgramSpec, options: BackendOptions) -> Program:
     if options.kind != "cpu":
         raise BackendError(
-            f"{label(spec)}: the backend openvino runs on cpu, found device {options.device}",
+            f"the backend openvino runs on cpu, found device {options.device}",
             "use the backend onnxruntime for cuda",
         )
+    plans = _host.plans(root, "openvino", specs, ov.__version__)
+    return [_load(root, spec, options, plan) for spec, plan in zip(specs, plans, strict=True)]
+
+
+def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: tuple[Path, Plan] | None) -> Program:
     check(root, spec)
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if options.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = str(options.threads)
-    core = ov.Core()
+    graph = root / spec.files[0].path
     with reported(f"{label(spec)}: OpenVINO cannot load {spec.files[0].path}"):
-        model = core.read_model(str(root / spec.files[0].path))
-        compare(spec, _tensors(model.inputs, spec.inputs), _tensors(model.outputs, spec.outputs))
-        engine = _Engine(core, root / spec.files[0].path, model, settings)
+        compiler = Compiler(options.threads)
+        if plan is None:
+            model = compiler.read(graph)
+            compare(spec, _tensors(model.inputs, spec.inputs), _tensors(model.outputs, spec.outputs))
+            engine = _Engine(compiler, graph, compiler.compile(model))
+        else:
+            engine = _Engine(compiler, graph, compiler.open(plan[0] / plan[1].files[0].path))
     return BufferedProgram(spec, engine)
 
 
-class _Engine:
-    """A graph, compiled anew when its weights change."""
+class Compiler:
+    """OpenVINO with the settings that every program is compiled with."""
 
-    def __init__(self, core: ov.Core, graph: Path, model: ov.Model, settings: dict[str, str]) -> None:
-        self._core = core
+    def __init__(self, threads: int | None = None) -> None:
+        self._core = ov.Core()
+        self._settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = str(threads)
+
+    def read(self, graph: Path) -> ov.Model:
+        """The model of an ONNX file."""
+        return self._core.read_model(str(graph))
+
+    def compile(self, model: ov.Model) -> ov.CompiledModel:
+        """The model, compiled for the CPU."""
+        return self._core.compile_model(model, "CPU", self._settings)
+
+    def open(self, plan: Path) -> ov.CompiledModel:
+        """What `CompiledModel.export_model` wrote."""
+        self._opened = ov.Tensor(
+            np.memmap(plan, np.uint8, "c"), shared_memory=True
+        )  # weights stay where they are
+        return self._core.import_model(self._opened, "CPU", self._settings)
+
+
+class _Engine:
+    """A compiled model; its graph is compiled anew when its weights change."""
+
+    def __init__(self, compiler: Compiler, graph: Path, compiled: ov.CompiledModel) -> None:
+        self._compiler = compiler
         self._graph = graph
-        self._settings = settings
-        self._compile(model)
+        self._request = compiled.create_infer_request()
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
-        model = self._core.read_model(str(self._graph))
+        model = self._compiler.read(self._graph)
         nodes: Iterable[Any] = model.get_ops()
         constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
         for name, weight in weights.items():
             constant = constants[name]
             replacement = ov.op.Constant(_tensor(constant, weight))
             constant.output(0).replace(replacement.output(0))
-        self._compile(model)
-
-    def _compile(self, model: ov.Model) -> None:
-        self._request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        self._request = self._compiler.compile(model).create_infer_request()
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
