@@ -20,7 +20,7 @@ ONE_MACHINE = Requirements(exact=ALL)
 SEVERAL = Requirements(exact=("library",), capabilities="compute_capabilities")
 OTHER: dict[str, Any] = {
     "library": "1.7.2", "system": "Windows-AMD64", "cuda": "12.9", "gpu": "Another", "compute_capability": "12.0",
-    "multiprocessors": 40, "memory": 8 * 2**30,
+    "multiprocessors": 40, "memory": 8 * 2**30, "processor": "Another",
 }  # fmt: skip
 LATENTS = TensorSpec("latents", "float32", (1, 4, 64, 64))
 PICTURE = TensorSpec("picture", "float32", (1, 3, 512, 512))
