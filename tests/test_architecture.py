@@ -145,7 +145,7 @@ def test_every_module_stands_on_the_map_and_the_map_names_no_other() -> None:
     on_the_map = {name for name in re.findall(r"`([\w/]+\.py)`", text) if not name.startswith("tests/")}
     there = {
         str(path.relative_to(root))
-        for root in (RUNTIME, EXPORT, ROOT / "demo" / "papercut")
+        for root in (RUNTIME, EXPORT, ROOT / "demo" / "papercut", ROOT / "benchmarks" / "calotype_bench")
         for path in modules(root)
         if path.name not in ("__init__.py", "__main__.py")
     }

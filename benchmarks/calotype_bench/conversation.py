@@ -1,0 +1,73 @@
+"""The parent's side of a worker: start it, let it draw, and tell why it could not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from calotype_bench.jobs import Drawn, Engine, Job, Ready
+
+
+class PeerError(Exception):
+    """An engine that could not be loaded, or could not draw; the message is the last that it said."""
+
+
+class Worker:
+    """A running process with one engine. It does nothing while nobody asks it to draw."""
+
+    def __init__(self, engine: Engine, python: str = sys.executable) -> None:
+        self.engine = engine
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed with the worker)
+        self._process = subprocess.Popen(
+            [python, "-m", "calotype_bench.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        try:
+            answer = self._ask({"engine": dataclasses.asdict(engine), "started": time.time()})
+        except PeerError:
+            self.close()
+            raise
+        self.ready = Ready(**answer)
+
+    def draw(self, job: Job, save: str = "") -> Drawn:
+        """Let it draw one job. PeerError."""
+        return Drawn(**self._ask({"job": dataclasses.asdict(job), "save": save}))
+
+    def close(self) -> None:
+        """Let the process end."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+        self._process.wait()
+        self._stdout.close()
+        self._said.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        with contextlib.suppress(BrokenPipeError):  # the answer below tells why
+            self._stdin.write(json.dumps(message) + "\n")
+            self._stdin.flush()
+        line = self._stdout.readline()
+        answer = json.loads(line) if line else {"failure": self._last_words()}
+        if "failure" in answer:
+            raise PeerError(f"{self.engine.label}: {answer['failure']}")
+        return answer
+
+    def _last_words(self) -> str:
+        self._process.wait()
+        self._said.seek(0)
+        said = [text for text in self._said.read().splitlines() if text.strip()]
+        return said[-1] if said else f"it ended without a word, status {self._process.returncode}"

@@ -1,0 +1,23 @@
+"""Where figures were taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+from calotype.backends._host import processor
+
+
+def describe() -> dict[str, Any]:
+    """The machine, as far as it changes figures, and when it was."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor(),
+        "cores": cores,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": list(os.getloadavg()),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

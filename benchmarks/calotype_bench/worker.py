@@ -1,0 +1,77 @@
+"""One engine in a process of its own: it loads, says how long that took, and then draws when it is told to.
+
+`python -m calotype_bench.worker` reads JSON lines from standard input and answers with JSON lines on standard output;
+whatever the libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import IO, Any, Protocol
+
+from calotype_bench.jobs import Drawn, Engine, Failed, Job, Ready
+
+DRAWERS = {"calotype": "calotype_bench.draw_calotype", "eager": "calotype_bench.draw_eager"}
+DRAWERS["compile"] = DRAWERS["eager"]
+
+
+class Drawer(Protocol):
+    """A loaded engine."""
+
+    backend: str
+    versions: dict[str, str]
+
+    def draw(self, job: Job, save: str = "") -> Drawn:
+        """Draw, time it, and leave the latents in the file `save` where one is named."""
+        ...
+
+
+def main() -> None:
+    """Serve one parent until it closes the pipe."""
+    answers = _take_stdout()
+    try:
+        _serve(answers)
+    except Exception as error:
+        _say(answers, Failed(f"{type(error).__name__}: {error}".splitlines()[0]))
+
+
+def _serve(answers: IO[str]) -> None:
+    first = json.loads(sys.stdin.readline())
+    engine = Engine(**first["engine"])
+    module: Any = importlib.import_module(DRAWERS[engine.name])
+    imported = time.time() - first["started"]
+    begun = time.perf_counter()
+    drawer: Drawer = module.load(engine)
+    loaded = time.perf_counter() - begun
+    _say(answers, Ready(drawer.backend, imported, loaded, drawer.versions))
+    for line in sys.stdin:
+        told = json.loads(line)
+        _say(answers, drawer.draw(Job(**told["job"]), told["save"]))
+
+
+def resident_bytes() -> int:
+    """The most memory that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _take_stdout() -> IO[str]:
+    """Standard output for answers alone; what anybody else prints there goes to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+def _say(answers: IO[str], answer: Ready | Drawn | Failed) -> None:
+    answers.write(json.dumps(dataclasses.asdict(answer)) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

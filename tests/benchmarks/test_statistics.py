@@ -1,0 +1,47 @@
+"""What is said of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calotype_bench.statistics import ratio, summarise
+
+
+def test_a_summary_has_the_quantiles_of_its_samples() -> None:
+    found = summarise([5.0, 1.0, 2.0, 3.0, 4.0])
+    assert (found.runs, found.minimum, found.median) == (5, 1.0, 3.0)
+    assert found.p90 == pytest.approx(4.6)
+    assert found.spread == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("runs", "known"), [(99, False), (100, True)])
+def test_the_99th_percentile_is_told_from_a_hundred_runs_on(runs: int, known: bool) -> None:
+    assert (summarise(range(1, runs + 1)).p99 is not None) == known
+
+
+def test_a_ratio_is_of_medians_and_within_its_interval() -> None:
+    random = np.random.default_rng(1)
+    slow = random.normal(2.0, 0.05, 40)
+    found = ratio(slow, slow / 2 + random.normal(0, 0.01, 40))
+    assert found.low < found.value < found.high
+    assert found.low < 2 < found.high
+    assert found.high - found.low < 0.2
+
+
+def test_what_slows_both_of_a_pair_does_not_widen_the_interval() -> None:
+    random = np.random.default_rng(2)
+    load = random.uniform(1, 3, 60)
+    paired = ratio(load * 2, load)
+    shuffled = ratio(load * 2, random.permutation(load))
+    assert paired.high - paired.low == pytest.approx(0, abs=1e-9)
+    assert shuffled.high - shuffled.low > 0.2
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(3)
+    hits = 0
+    for _ in range(100):
+        found = ratio(random.lognormal(0.0, 0.1, 15) * 1.5, random.lognormal(0.0, 0.1, 15))
+        hits += found.low <= 1.5 <= found.high
+    assert hits >= 85
