@@ -88,7 +88,10 @@ def test_the_command_prints_a_table_and_writes_raw_samples(
     ("arguments", "message"),
     [
         (("--against", "eager"), "needs the checkpoint that the bundle was made from"),
-        (("--against", "eager", "--checkpoint", str(checkpoint("depth"))), "safety_checker/model.safetensors is missing"),
+        (
+            ("--against", "eager", "--checkpoint", str(checkpoint("depth"))),
+            "safety_checker/model.safetensors is missing",
+        ),
         (("--runs", "0"), "--runs: expected at least 1, found 0"),
     ],
 )
