@@ -54,4 +54,5 @@ def test_products_are_counted_by_hand(tmp_path: Path) -> None:
         "Conv": 2 * (2 * 6 * 8 * 8) * (2 * 3 * 3),
         "Gemm": 2 * 7 * 3 * 5,
         "MatMul": 2 * 2 * 3 * 4 * 6 * 5,
+        "Attention": 2 * 2 * 8 * 64 * 77 * (40 + 30),
     }
