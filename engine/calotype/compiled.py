@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calotype import records
@@ -20,8 +20,9 @@ from calotype.manifest import EMPTY, FileSpec, ProgramSpec, TensorSpec
 
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HINT = "compile the bundle again"
+DTYPES = frozenset({"float32", "float16", "bfloat16", "int64", "int32", "bool"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,36 @@ class Compiled:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read: {error}", _HINT) from error
-        return records.parse(cls, text, str(path), FORMAT_VERSION, _HINT)
+        found: Compiled = records.parse(cls, text, str(path), FORMAT_VERSION, _HINT)
+        for plan in found.plans:
+            _check_plan(plan, path)
+        return found
 
     def plan(self, spec: ProgramSpec) -> Plan | None:
         """The plan of the program `spec`, or None."""
         found = [plan for plan in self.plans if (plan.name, plan.batch) == (spec.name, spec.batch)]
         return found[0] if found else None
+
+
+def _check_plan(plan: Plan, path: Path) -> None:
+    """BundleError where a plan's files or figures cannot be."""
+    where = f"{path}: {plan.name} (batch {plan.batch})"
+    if not plan.files:
+        raise BundleError(f"{where} has no files", _HINT)
+    for file in plan.files:
+        if (
+            file.path != PurePosixPath(file.path).name
+            or "\\" in file.path
+            or (path.parent / file.path).is_symlink()
+        ):
+            raise BundleError(f"{where}: {file.path!r} is no plain file beside the manifest", _HINT)
+    if not all(type(count) is int for count in (*plan.layers.values(), *plan.precisions.values())):
+        raise BundleError(f"{where}: layers and precisions are counts", _HINT)
+    unknown = {tensor.dtype for tensor in (*plan.inputs, *plan.outputs)} - DTYPES
+    if unknown:
+        raise BundleError(
+            f"{where}: expected tensors of {', '.join(sorted(DTYPES))}, found {sorted(unknown)}", _HINT
+        )
 
 
 def identity(backend: str, machine: Machine, options: Mapping[str, Any], specs: Sequence[ProgramSpec]) -> str:
@@ -124,14 +149,14 @@ def find(
     BackendError where nothing was compiled for `backend`, or where all of it differs from what is here: the
     differences of the nearest are named.
     """
-    candidates = [(path, one) for path, one in every(root) if one.backend == backend]
+    candidates = list(every(root, backend))
     if not candidates:
         raise BackendError(
             f"{root.name} was not compiled for {backend}",
             f"calotype-export compile {root} --backend {backend}",
         )
     judged = [(differences(one, spec, here, needs), path, one) for path, one in candidates]
-    wrong, path, one = min(judged, key=lambda entry: len(entry[0]))
+    wrong, path, one = min(judged, key=_preference)
     plan = one.plan(spec)
     if wrong or plan is None:
         raise BackendError(
@@ -141,15 +166,32 @@ def find(
     return path.parent, plan
 
 
+def _preference(judged: tuple[list[str], Path, Compiled]) -> tuple[int, bool, float]:
+    """The fewest differences, then plans that take a LoRA, then the newest."""
+    wrong, path, one = judged
+    return len(wrong), not one.options.get("refittable", False), -path.stat().st_mtime
+
+
 def backends(root: Path) -> tuple[str, ...]:
-    """The backends that the bundle at `root` was compiled for, for this machine or another. BundleError."""
-    return tuple(dict.fromkeys(one.backend for _, one in every(root)))
+    """The backends that the bundle at `root` was compiled for, for this machine or another."""
+    return tuple(dict.fromkeys(backend for _, backend in _stated(root)))
 
 
-def every(root: Path) -> Iterator[tuple[Path, Compiled]]:
-    """All that the bundle at `root` was compiled to, with the paths of the manifests. BundleError."""
-    for path in sorted((root / FOLDER).glob(f"*/{MANIFEST}")):
-        yield path, Compiled.read(path)
+def every(root: Path, backend: str | None = None) -> Iterator[tuple[Path, Compiled]]:
+    """What the bundle at `root` was compiled to, for `backend` or (None) for all, with the manifests' paths."""
+    for path, stated in _stated(root):
+        if backend in (None, stated):
+            yield path, Compiled.read(path)
+
+
+def _stated(root: Path) -> Iterator[tuple[Path, str]]:
+    """The compiled manifests, and which backend each says that it is for; unfinished folders begin with a dot."""
+    for path in sorted((root / FOLDER).glob(f"[!.]*/{MANIFEST}")):
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read: {error}", _HINT) from error
+        yield path, str(found.get("backend")) if isinstance(found, dict) else ""
 
 
 def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirements) -> list[str]:
@@ -166,7 +208,7 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
     ]
     if _version(here.driver) < _version(one.machine.cuda):
         wrong.append(f"driver: built with CUDA {one.machine.cuda}, this driver knows {here.driver or 'none'}")
-    built_for = one.options.get(needs.capabilities, ()) if needs.capabilities else None
+    built_for = tuple(one.options.get(needs.capabilities, ())) if needs.capabilities else None
     if built_for is not None and here.compute_capability not in built_for:
         wrong.append(
             f"compute_capability: built for {', '.join(built_for)}, found {here.compute_capability or 'none'}"

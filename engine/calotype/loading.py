@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from calotype import backends, compiled
-from calotype.backends import BackendOptions
+from calotype.backends import Array, BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Senses
 from calotype.denoiser import Denoiser
@@ -31,6 +31,20 @@ class Loaded:
     denoiser: Denoiser
     senses: Senses
     safety_checker: SafetyChecker | None
+
+    def replace_weights(self, changed: Weights, before: Weights) -> None:
+        """Give every program its weights of `changed`; where one cannot take them, all get those of `before` back."""
+        programs = [program for program in self.programs if program.spec.name in changed]
+        try:
+            for program in programs:
+                program.replace_weights(changed[program.spec.name])
+        except BaseException:
+            for program in programs:
+                program.replace_weights(before[program.spec.name])
+            raise
+
+
+Weights = Mapping[str, Mapping[str, Array]]  # program -> initializer -> weight
 
 
 def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: BackendOptions) -> Loaded:

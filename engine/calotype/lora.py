@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calotype import tensor_files
-from calotype.errors import CheckpointError
+from calotype.errors import CheckpointError, RequestError
 
 Array = NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]  # weight name without `.weight` -> shape
@@ -53,6 +53,22 @@ class LoraFile:
             raise ValueError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
 
 
+def files(adapters: Sequence[tuple[str | Path, float]]) -> tuple[LoraFile, ...]:
+    """Pairs of a path and a weight as LoRA files. RequestError for what is neither."""
+    found: list[LoraFile] = []
+    for pair in adapters:
+        try:
+            path, weight = pair
+            found.append(LoraFile(Path(path), float(weight)))
+        except (TypeError, ValueError) as error:
+            raise RequestError(
+                f"`adapters`: expected pairs of a path and a weight, found {pair!r}"
+            ) from error
+        if not math.isfinite(found[-1].weight):
+            raise RequestError(f"`adapters`: expected a finite weight, found {pair!r}")
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """One low-rank change: up (out, r) @ down (r, in), times `scale`; convolutions keep their kernel in `down`."""
@@ -78,7 +94,7 @@ def read(file: LoraFile, shapes: Mapping[str, Shapes]) -> dict[str, dict[str, De
     unknown: list[str] = []
     for key, tensor in tensors.items():
         target = _target(key, places)
-        if target is None:
+        if target is None or target[2] in parts.get(target[:2], {}):
             unknown.append(key)
         else:
             component, name, role = target
@@ -94,10 +110,9 @@ def read(file: LoraFile, shapes: Mapping[str, Shapes]) -> dict[str, dict[str, De
     deltas: dict[str, dict[str, Delta]] = {}
     settings = {component: _settings(file.path.name, metadata, component) for component in shapes}
     for (component, name), part in parts.items():
+        _check_fit(file.path.name, name, part, shapes[component][name])
         scale = file.weight * _scale(part, name, settings[component])
-        delta = Delta(part["down"], part["up"], scale)
-        _check_fit(file.path.name, name, delta, shapes[component][name])
-        deltas.setdefault(component, {})[name] = delta
+        deltas.setdefault(component, {})[name] = Delta(part["down"], part["up"], scale)
     return deltas
 
 
@@ -148,7 +163,7 @@ def _settings(file: str, metadata: Mapping[str, str], component: str) -> _Settin
     where = f"{file}: lora_adapter_metadata"
     try:
         content = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is no JSON: {error}", _METADATA_HINT) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{where} holds a {type(content).__name__}, expected an object", _METADATA_HINT)
@@ -157,12 +172,26 @@ def _settings(file: str, metadata: Mapping[str, str], component: str) -> _Settin
     root = content.get(f"{component}.use_rslora") or False
     for name, value, fits in (
         ("lora_alpha", alpha, alpha is None or _is_number(alpha)),
-        ("alpha_pattern", patterns, isinstance(patterns, dict) and all(map(_is_number, patterns.values()))),
+        (
+            "alpha_pattern",
+            patterns,
+            isinstance(patterns, dict)
+            and all(map(_is_number, patterns.values()))
+            and all(map(_is_pattern, patterns)),
+        ),
         ("use_rslora", root, isinstance(root, bool)),
     ):
         if not fits:
             raise CheckpointError(f"{where}: {component}.{name} cannot be {value!r}", _METADATA_HINT)
     return _Settings(alpha, patterns, root)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
@@ -182,13 +211,21 @@ def _scale(part: Mapping[str, Array], name: str, settings: _Settings) -> float:
     return alpha / (math.sqrt(rank) if settings.root else rank)
 
 
-def _check_fit(file: str, name: str, delta: Delta, shape: tuple[int, ...]) -> None:
-    rows, inner = delta.up.shape[0], delta.up.shape[1]
-    columns = delta.down[0].size
-    if inner != delta.down.shape[0] or rows != shape[0] or rows * columns != math.prod(shape):
+def _check_fit(file: str, name: str, part: Mapping[str, Array], shape: tuple[int, ...]) -> None:
+    """CheckpointError unless the halves are finite, their product has the weight's shape, and alpha is one number."""
+    up, down, alpha = part["up"], part["down"], part.get("alpha", np.ones(()))
+    if (
+        not all(half.dtype.kind in "fiu" and np.isfinite(half).all() for half in (up, down, alpha))
+        or alpha.size != 1
+    ):
         raise CheckpointError(
-            f"{file}: {name} has shape {shape} in this checkpoint; "
-            f"found up {delta.up.shape} and down {delta.down.shape}",
+            f"{file}: {name}: expected finite numbers, and one alpha of shape {alpha.shape}"
+        )
+    rank = down.shape[0] if down.ndim > 1 else 0
+    fits = up.ndim > 1 and up.shape[:2] == (shape[0], rank) and up.size == shape[0] * rank
+    if not rank or not fits or down.size * shape[0] != rank * math.prod(shape):
+        raise CheckpointError(
+            f"{file}: {name} has shape {shape} in this checkpoint; found up {up.shape} and down {down.shape}",
             "the LoRA was made for another family of models",
         )
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -139,3 +140,19 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
     for program in manifest.programs:
         if not program.files:
             raise BundleError(f"{where}: program {program.name} has no files", "export again")
+        for parameter in program.parameters:
+            _check_parameter(program, parameter, f"{where}: program {program.name}: {parameter.name}")
+
+
+def _check_parameter(program: ProgramSpec, parameter: ParameterSpec, where: str) -> None:
+    """BundleError where a weight does not lie within the program's data file."""
+    width = {"float32": 4, "float16": 2, "bfloat16": 2}.get(parameter.dtype)
+    if width is None:
+        raise BundleError(
+            f"{where}: expected float32, float16 or bfloat16, found {parameter.dtype}", "export again"
+        )
+    end = parameter.offset + prod(parameter.shape) * width
+    if len(program.files) < 2 or not 0 <= parameter.offset < end <= program.files[1].size:
+        raise BundleError(
+            f"{where}: bytes {parameter.offset} to {end} lie outside of its data file", "export again"
+        )

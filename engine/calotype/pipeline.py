@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype import conditioning, images, prompts, weights
+from calotype import conditioning, images, lora, prompts, weights
 from calotype.backends import Array, BackendOptions
 from calotype.bundle import Bundle
 from calotype.conditioning import Start
@@ -186,11 +186,10 @@ class Pipeline:
         Files of kohya's scripts, PEFT and diffusers. What was added is taken off exactly. Files that do not fit change
         nothing: CheckpointError, which lists what belongs to no weight.
         """
-        files = tuple(LoraFile(Path(path), float(weight)) for path, weight in adapters)
+        files = lora.files(adapters)
         changed = weights.with_loras(self.bundle, files)
         with self._lock:
-            for program in (each for each in self._loaded.programs if each.spec.name in changed):
-                program.replace_weights(changed[program.spec.name])
+            self._loaded.replace_weights(changed, weights.with_loras(self.bundle, self._loras))
             self._loras = files
 
     def close(self) -> None:

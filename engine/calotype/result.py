@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class TimedProgram:
 
     def __init__(self, program: Program) -> None:
         self.spec: ProgramSpec = program.spec
+        self.asynchronous: bool = program.asynchronous
         self.seconds = 0.0
         self._program = program
 
@@ -64,7 +65,8 @@ class TimedProgram:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
         """See `Program.run`."""
-        self._program.bind(inputs)
+        with self._timed() if self.asynchronous else nullcontext():
+            self._program.bind(inputs)
         with self._timed():
             return self._program.run({})
 

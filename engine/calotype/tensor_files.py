@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,13 @@ def read(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
         raise CheckpointError(f"{path.name} is no .safetensors file", PICKLE_HINT)
     header, begin = _header(path)
     metadata = header.pop("__metadata__", {})
+    unknown = sorted({str(entry["dtype"]) for entry in header.values()} - _DTYPES.keys())
+    if unknown:
+        raise CheckpointError(
+            f"{path.name}: expected tensors of {', '.join(_DTYPES)}, found {', '.join(unknown)}"
+        )
     data = path.read_bytes()[begin:]
-    tensors: dict[str, Array] = {}
-    for name, entry in header.items():
-        try:
-            tensors[name] = _tensor(entry, data)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path.name}: {name} cannot be read as {entry}: {error}") from error
-    return tensors, metadata
+    return {name: _tensor(entry, data) for name, entry in header.items()}, metadata
 
 
 def stored(path: Path, parameter: ParameterSpec) -> Array:
@@ -79,7 +79,7 @@ def _tensor(entry: Mapping[str, Any], data: bytes) -> Array:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a whole file, and where its tensors begin."""
+    """The header of a whole file, in which everything is what it must be, and where its tensors begin."""
     size = path.stat().st_size
     name = f"{path.parent.name}/{path.name}"
     with path.open("rb") as file:
@@ -91,12 +91,31 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             )
         try:
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{name} is no safetensors file: its header cannot be read") from error
+            ends = [_end(entry) for key, entry in header.items() if key != "__metadata__"]
+            notes = header.get("__metadata__", {})
+            if not all(isinstance(text, str) for text in (*notes, *notes.values())):
+                raise TypeError("metadata are texts")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{name} is no safetensors file: its header cannot be read: {error}"
+            ) from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise CheckpointError(
             f"{name} is cut off: expected {expected} bytes, found {size}", "download it again"
         )
     return header, 8 + length
+
+
+def _end(entry: Mapping[str, Any]) -> int:
+    """Where a tensor's bytes end. ValueError, KeyError or TypeError where the entry contradicts itself."""
+    begin, end = entry["data_offsets"]
+    numbers = [begin, end, *entry["shape"]]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"expected numbers of at least 0, found {numbers}")
+    if (
+        entry["dtype"] in _DTYPES
+        and end - begin != prod(entry["shape"]) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
+    ):
+        raise ValueError(f"{end - begin} bytes cannot hold {entry['dtype']} of shape {entry['shape']}")
+    return int(end)

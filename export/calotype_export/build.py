@@ -196,6 +196,8 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
             graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
             outputs = trace.outputs(graph)
             parameters = within(trace.write(graph, graphs[-1], stored), name)
+            if drafts and parameters != drafts[0].parameters:
+                raise RuntimeError(f"{name}: weights are called otherwise for batch {batch}")
             precision = precision_of(COMPONENTS[name], plan.decided.precision)
             drafts.append(ProgramSpec(name, batch, precision, inputs, outputs, (), parameters))
     weights = bundle_files.describe(data, plan.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from calotype.backends import _host
 from calotype.backends._cuda_device import machine
 from calotype.bundle import Bundle
 from calotype.compiled import Compiled, Machine, Plan
-from calotype.errors import BackendError
+from calotype.errors import BackendError, BundleError
 from calotype.manifest import FileSpec, ProgramSpec
 from calotype_export import bundle_files, host_plans, tensorrt_builder
 from calotype_export.host_plans import HostPlan
@@ -38,7 +39,7 @@ HOSTS: Final = ("onnxruntime", "openvino")
 def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: Progress = silent) -> Path:
     """Build a plan of every program of the bundle at `root`, and write them with their manifest.
 
-    Returns the folder, which is left as it is where the same was compiled before. The plans' digests are recorded
+    Returns the folder, which is left as it is where this user compiled the same before. The plans' digests are recorded
     as built by this user. BundleError, BackendError; nothing is left half-written.
     """
     bundle = Bundle.open(root)
@@ -46,7 +47,9 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
     specs = bundle.manifest.programs
     target = root / compiled.FOLDER / compiled.identity(backend, builder.machine, builder.recorded, specs)
     if target.is_dir():
-        return target
+        if _is_trusted(target):
+            return target
+        shutil.rmtree(target)
     with staged(target) as folder:
         plans = tuple(builder.build(root, spec, folder, progress) for spec in specs)
         written = Compiled(backend, builder.machine, builder.recorded, plans)
@@ -54,6 +57,17 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
         for file in (file for plan in plans for file in plan.files):
             trust.admit(folder / file.path, file.sha256)
     return target
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether the plans in `folder` are whole, and this user's own."""
+    try:
+        for plan in Compiled.read(folder / compiled.MANIFEST).plans:
+            for file in plan.files:
+                trust.check(folder / file.path, file.sha256)
+    except (BackendError, BundleError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,6 @@ def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
 
 
 def _host_builder(backend: str, options: BuilderOptions) -> _Builder:
-    """CheckpointError, BackendError."""
     if options != BuilderOptions():
         raise BackendError(
             f"{backend} compiles for this machine's processor, and has no options",

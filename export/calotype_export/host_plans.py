@@ -39,12 +39,12 @@ def build(backend: str, root: Path, spec: ProgramSpec, folder: Path) -> HostPlan
 
 def activation_bytes(backend: str, root: Path, spec: ProgramSpec) -> int:
     """How much more memory this process takes at the most while the program runs; 0 where the system cannot tell."""
-    (program,) = backends.load(backend, root, [spec], BackendOptions())
+    (program,) = backends.load(backend, root, [spec], BackendOptions(compiled=False))
     program.bind({tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.inputs})
-    marks = Path("/proc/self/clear_refs")
-    if not marks.exists():
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
+    except OSError:
         return 0
-    marks.write_text("5")  # start the high-water mark anew
     before = _status("VmRSS")
     program.run({})
     return max(0, _status("VmHWM") - before)

@@ -99,7 +99,9 @@ def _mark_parameters(model: ir.Model, parameters: Mapping[str, Tensor]) -> None:
         weight, tensor = parameters.get(name), value.const_value
         if weight is None or weight.ndim < 2 or tensor is None:
             continue
-        for transposed in (False, True):
+        for transposed in (
+            (False,) if own == name else (True, False)
+        ):  # a symmetric matrix was transposed all the same
             expected = weight.T if transposed and weight.ndim == 2 else weight
             if own == name or _equal(tensor, expected):
                 value.meta["parameter"] = (name, tuple(weight.shape), transposed)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from calotype import backends
 from calotype.backends import Program
+from calotype.bundle import Bundle
 from tests.backends import step_programs
 from tests.backends.contract_cases import ON_GPU, ON_HOST, Case, Make, available, load_spec
+from tests.bundles import bundle
 from tests.standin import gpu
 from tests.standin.cuda import Cuda
 
@@ -31,6 +35,12 @@ def make_on_host(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     return _maker(available(request.param), tmp_path)
 
 
+@pytest.fixture(params=[*ON_HOST, *ON_GPU], ids="-".join)
+def make_with_weights(request: pytest.FixtureRequest, cuda: Cuda, tmp_path: Path) -> Make:
+    """`make`, of the backends whose programs have weights."""
+    return _maker(available(request.param), tmp_path)
+
+
 @pytest.fixture(params=ON_GPU, ids="-".join)
 def make_on_gpu(request: pytest.FixtureRequest, cuda: Cuda, tmp_path: Path) -> Make:
     """`make`, of the backends that keep tensors on a GPU."""
@@ -49,3 +59,16 @@ def _maker(case: Case, folder: Path) -> Make:
         return load_spec(case[0], folder / precision, spec)
 
     return load
+
+
+@pytest.fixture(params=backends.COMPILED_ONLY)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def root(cuda: Cuda, backend: str, tmp_path: Path) -> Path:
+    """A copy of the plain bundle with plans for the stand-in."""
+    copied = shutil.copytree(bundle("plain"), tmp_path / "bundle")
+    gpu.compile_for(backend, copied, Bundle.open(copied).manifest.programs)
+    return copied

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from calotype import backends
+from calotype import Pipeline, backends
 from calotype.backends import Array, BackendOptions, Program
 from calotype.features import time_features
 from calotype.manifest import ProgramSpec, TimeEmbedding
 from tests import fakes
 from tests.backends import step_programs
 from tests.backends.step_programs import F, S
+from tests.engine.tiny import PROMPT
 from tests.standin import gpu
 
 Make = Callable[..., Program]
@@ -81,3 +83,8 @@ def snapshot(outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def whole(program: Program, name: str) -> Array:
     return np.stack([program.get(name, row) for row in range(program.spec.batch)])
+
+
+def draw(pipeline: Pipeline, **changes: Any) -> Array:
+    request: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 4, "seed": 5, "output_type": "np"}
+    return pipeline(**request | changes).images

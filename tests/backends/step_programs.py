@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from calotype.manifest import FileSpec, ProgramSpec, TensorSpec
+from calotype.manifest import FileSpec, ParameterSpec, ProgramSpec, TensorSpec
 
 S, C, H, W, F = 3, 4, 8, 8, 320
 HIDDEN = 32
@@ -60,14 +60,15 @@ def write(root: Path, precision: str = "fp32", batch: int = 2) -> ProgramSpec:
     graph.parent.mkdir(parents=True, exist_ok=True)
     sides = {"B": batch, "S": S, "T": S + 2, "C": C, "H": H, "W": W, "F": F, "D": HIDDEN}
     model = parser.parse_model(GRAPH.format(**sides, TYPE=int(TYPES[precision])))
-    data = bytearray()
+    data, parameters = bytearray(), list[ParameterSpec]()
     for name, weight in _weights(precision).items():
         model.graph.initializer.append(external(name, weight, DATA, len(data)))
+        parameters.append(ParameterSpec(name, name, weight.dtype.name, weight.shape, False, len(data)))
         data += weight.tobytes()
     onnx.save(model, graph)
     (graph.parent / DATA).write_bytes(bytes(data))
     files = tuple(file_spec(root, f"onnx/{name}") for name in (graph.name, DATA))
-    return ProgramSpec("unet_step", batch, precision, inputs(batch), outputs(batch), files)
+    return ProgramSpec("unet_step", batch, precision, inputs(batch), outputs(batch), files, tuple(parameters))
 
 
 def inputs(batch: int) -> tuple[TensorSpec, ...]:

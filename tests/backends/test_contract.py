@@ -11,12 +11,14 @@ import numpy as np
 from calotype.backends import Array
 from calotype.backends._buffers import BufferedProgram
 from calotype.manifest import TensorSpec
+from calotype.tensor_files import narrowed
 from tests.backends.contract_cases import (
     Make,
     snapshot,
     step_inputs,
     whole,
 )
+from tests.backends.step_programs import HIDDEN, C
 
 
 def test_outputs_have_the_names_dtypes_and_shapes_of_the_spec(make: Make) -> None:
@@ -167,6 +169,25 @@ def test_a_sweep_is_one_run_after_the_other(make: Make) -> None:
 
 def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
+
+
+def test_weights_that_were_replaced_are_kept_by_the_program(make_with_weights: Make) -> None:
+    program = make_with_weights()
+    dtype = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}[program.spec.precision]
+    weight = np.ones((HIDDEN, C, 3, 3), np.float32)
+    stored = weight.astype(dtype) if dtype != np.uint16 else narrowed(weight)
+    plain = snapshot(program.run(step_inputs()))
+    program.replace_weights({"conv_in_weight": stored})
+    changed = snapshot(program.run(step_inputs()))
+    del stored
+    gc.collect()
+    rubbish = [np.full((HIDDEN, C, 3, 3), 7, dtype) for _ in range(200)]
+    again = snapshot(program.run(step_inputs()))
+    program.replace_weights({})
+    assert len(rubbish) == 200
+    assert not np.allclose(changed["prediction"], plain["prediction"])
+    assert np.array_equal(again["prediction"], changed["prediction"])
+    assert np.array_equal(program.run(step_inputs())["prediction"], plain["prediction"])
 
 
 def test_closing_releases_the_engine(make_on_host: Make) -> None:

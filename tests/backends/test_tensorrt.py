@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import shutil
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,35 +14,15 @@ from PIL import Image
 
 from calotype import Pipeline, backends
 from calotype.backends import Array, BackendOptions
-from calotype.bundle import Bundle
 from calotype.errors import BackendError, BundleError
 from tests.backends import step_programs
-from tests.backends.contract_cases import Make, snapshot, step_inputs
+from tests.backends.contract_cases import Make, draw, snapshot, step_inputs
 from tests.bundles import bundle
-from tests.engine import lora_files
-from tests.engine.tiny import PROMPT, pipeline_of
+from tests.engine.tiny import pipeline_of
 from tests.standin import gpu
 from tests.standin.cuda import Cuda
 
 CUDA = BackendOptions("cuda")
-
-
-@pytest.fixture(params=backends.COMPILED_ONLY)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def root(cuda: Cuda, backend: str, tmp_path: Path) -> Path:
-    """A copy of the plain bundle with plans for the stand-in."""
-    copied = shutil.copytree(bundle("plain"), tmp_path / "bundle")
-    gpu.compile_for(backend, copied, Bundle.open(copied).manifest.programs)
-    return copied
-
-
-def draw(pipeline: Pipeline, **changes: Any) -> Array:
-    request: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 4, "seed": 5, "output_type": "np"}
-    return pipeline(**request | changes).images
 
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -109,9 +87,18 @@ def test_closing_gives_all_memory_back(cuda: Cuda, backend: str, root: Path) -> 
     draw(pipeline)
     assert cuda.used > 0
     pipeline.close()
-    del pipeline
-    gc.collect()
     assert cuda.used == 0
+
+
+def test_nothing_is_allocated_by_what_was_done_before(
+    cuda: Cuda, backend: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    for _ in range(2):
+        draw(pipeline)
+    for name in ("cudaMalloc", "cudaMallocHost"):
+        monkeypatch.setattr(Cuda, name, lambda *_: pytest.fail("allocated"))
+    draw(pipeline, seed=8)
 
 
 def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, root: Path) -> None:
@@ -132,32 +119,16 @@ def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, ro
         assert all(np.array_equal(picture, expected) for picture in found[index])
 
 
-def test_a_lora_is_refitted_and_taken_off_exactly(backend: str, root: Path, tmp_path: Path) -> None:
-    style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
-    other = lora_files.write(tmp_path / "other.safetensors", lora_files.peft(9))
-    pipeline = Pipeline.load(root, backend, device="cuda")
-    reference = Pipeline.load(root, "onnxruntime", threads=1)
-    pictures: list[Array] = []
-    for adapters in ([], [(style, 0.8)], [(other, 1.0)], [(style, 0.8)], []):
-        for drawing in (pipeline, reference):
-            drawing.set_lora(adapters)
-        for _ in range(2):
-            pictures.append(draw(pipeline))
-            assert np.array_equal(pictures[-1], draw(reference))
-    assert np.array_equal(pictures[0], pictures[-1])
-    assert np.array_equal(pictures[2], pictures[6])
-    assert not np.array_equal(pictures[2], pictures[4])
-
-
-def test_a_plan_that_takes_no_other_weights_says_how_to_build_one(
-    backend: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_plan_that_cannot_be_recorded_is_refused_unless_graphs_are_off(
+    cuda: Cuda, root: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
+    if backend == "tensorrt":
+        pytest.skip("TensorRT cannot tell")
     pipeline = Pipeline.load(root, backend, device="cuda")
-    refitter: Any = sys.modules[gpu.MODULES[backend]].Refitter
-    monkeypatch.setattr(refitter, "set_named_weights", lambda *_: False)
-    with pytest.raises(BackendError, match=r"(?s)does not take other weights.*--refittable"):
-        pipeline.set_lora([(style, 1.0)])
+    monkeypatch.setattr("tests.standin.tensorrt.CAPTURABLE", False)
+    with pytest.raises(BackendError, match=r"cannot be recorded into a graph(?s:.*)graphs=False"):
+        draw(pipeline)
+    assert draw(Pipeline.load(root, backend, device="cuda", graphs=False)).shape[0] == 1
 
 
 def test_auto_takes_what_the_bundle_was_compiled_for(backend: str, root: Path) -> None:

@@ -59,6 +59,40 @@ def test_the_plan_that_fits_is_found_among_several(tmp_path: Path) -> None:
     assert (path, plan.activation_bytes) == (folder, 1000)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": ()}, "vae_decoder .batch 1. has no files"),
+        ({"files": (FileSpec("../../secret", 4, "c" * 64),)}, "'../../secret' is no plain file beside the manifest"),
+        ({"files": (FileSpec("/dev/zero", 4, "c" * 64),)}, "'/dev/zero' is no plain file"),
+        ({"layers": {"kgen": "three"}}, "layers and precisions are counts"),
+        ({"inputs": (dataclasses.replace(LATENTS, dtype="float64"),)}, "found .'float64'."),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_what_cannot_be_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    (plan,) = built().plans
+    folder = write(tmp_path, built(plans=(dataclasses.replace(plan, **changes),)))
+    with pytest.raises(BundleError, match=message):
+        Compiled.read(folder / "manifest.json")
+
+
+def test_another_backends_manifest_does_not_matter(tmp_path: Path) -> None:
+    write(tmp_path, built(), "2222")
+    odd = tmp_path / "compiled" / "1111" / "manifest.json"
+    odd.parent.mkdir()
+    odd.write_text('{"format_version": 99, "backend": "another"}')
+    unfinished = tmp_path / "compiled" / ".3333.partial" / "manifest.json"
+    unfinished.parent.mkdir()
+    unfinished.write_text("{")
+
+    assert compiled.backends(tmp_path) == ("another", "tensorrt_rtx")
+    compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
+    with pytest.raises(BundleError, match="format_version: expected 2, found 99"):
+        compiled.find(tmp_path, "another", SPEC, HERE, ONE_MACHINE)
+
+
 @pytest.mark.parametrize("field", ALL)
 def test_another_machine_is_refused_by_the_field_that_differs(tmp_path: Path, field: str) -> None:
     write(tmp_path, built())
@@ -111,7 +145,7 @@ def test_a_bundle_that_was_not_compiled_says_how(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 9}, "format_version: expected 1, found 9"),
+        ({"format_version": 9}, "format_version: expected 2, found 9"),
         ({"plans": None}, "expected list, found None"),
         ({"surprise": 1}, r"unknown fields \['surprise'\]"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from calotype import Pipeline, backends
 from calotype.backends import Array
-from calotype.errors import CheckpointError
+from calotype.errors import CheckpointError, RequestError
 from tests.bundles import bundle
 from tests.engine import lora_files
 from tests.engine.tiny import PROMPT
@@ -131,6 +131,61 @@ def test_files_that_do_not_fit_change_nothing(
     with pytest.raises(CheckpointError, match=message):
         pipeline.set_lora([(style, 1.0), (wrong, 1.0)])
     assert np.array_equal(draw(pipeline), before)
+
+
+TARGET = f"unet.{lora_files.ATTENTION}.to_q"
+DOWN, UP = lora_files.halves(1)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {f"{TARGET}.lora_A.weight": DOWN[:0], f"{TARGET}.lora_B.weight": UP[:, :0]},
+        {f"{TARGET}.lora_A.weight": DOWN[0, 0].reshape(()), f"{TARGET}.lora_B.weight": UP},
+        {f"{TARGET}.lora_A.weight": DOWN, f"{TARGET}.lora_B.weight": UP[:, 0]},
+        {
+            f"{TARGET}.lora_A.weight": DOWN,
+            f"{TARGET}.lora_B.weight": UP,
+            f"{TARGET}.alpha": np.ones(2, np.float32),
+        },
+        {f"{TARGET}.lora_A.weight": DOWN * np.float32(np.nan), f"{TARGET}.lora_B.weight": UP},
+        {f"{TARGET}.lora_A.weight": DOWN, f"{TARGET}.lora_B.weight": np.repeat(UP[..., None], 9, -1)},
+        {f"{TARGET}.lora_A.weight": DOWN, f"{TARGET}.lora_B.weight": UP, f"{TARGET}.lora_down.weight": DOWN},
+    ],
+    ids=["rank 0", "no matrix", "vector", "two alphas", "nan", "kernel in up", "twice"],
+)
+def test_tensors_that_are_no_lora_are_refused(
+    pipeline: Pipeline, tmp_path: Path, tensors: dict[str, Array]
+) -> None:
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors: "):
+        pipeline.set_lora([(lora_files.write(tmp_path / "odd.safetensors", tensors), 1.0)])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}',
+        '{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 4]}}',
+        '{"a": 3}', '{"__metadata__": [1]}', '{"__metadata__": {"lora_adapter_metadata": 3}}', "[1]",
+        "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_headers_that_contradict_themselves_are_refused(
+    pipeline: Pipeline, tmp_path: Path, header: str
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    with pytest.raises(CheckpointError, match="its header cannot be read"):
+        pipeline.set_lora([(path, 1.0)])
+
+
+@pytest.mark.parametrize("adapters", [[("a.safetensors",)], ["ab"], [3], [("a.safetensors", float("nan"))]])
+def test_what_are_no_adapters_is_refused(pipeline: Pipeline, adapters: Any) -> None:
+    with pytest.raises(RequestError, match="`adapters`: expected"):
+        pipeline.set_lora(adapters)
 
 
 def test_what_is_no_lora_file_is_refused(pipeline: Pipeline, style: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from calotype import listing, memory
 from calotype.bundle import Bundle
 from calotype.compiled import Plan
 from calotype.errors import BackendError
-from calotype.manifest import FileSpec, TensorSpec
+from calotype.manifest import TensorSpec
 from calotype.memory import Budget
 from tests.bundles import bundle
 from tests.engine.test_compiled import built, write
@@ -65,9 +65,7 @@ def test_inspecting_tells_it_of_what_was_compiled_too(tmp_path: Path) -> None:
     manifest = Bundle.open(bundle("plain")).manifest
     (root / "scheduler.json").write_bytes((bundle("plain") / "scheduler.json").read_bytes())
     kept = tuple(file for file in manifest.files if file.path == "scheduler.json")
-    program = dataclasses.replace(
-        manifest.programs[0], files=(FileSpec(kept[0].path, kept[0].size, kept[0].sha256),)
-    )
+    program = dataclasses.replace(manifest.programs[0], files=kept[:1], parameters=())
     small = dataclasses.replace(manifest, files=kept, programs=(program,))
     (root / "manifest.json").write_text(small.to_json())
     write(root, built())

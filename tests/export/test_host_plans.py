@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from calotype import Pipeline, listing
 from calotype.backends import Array, _host
 from calotype.compiled import Compiled
-from calotype.errors import BackendError
+from calotype.errors import BackendError, BundleError
 from calotype_export.compile import compile_bundle
 from calotype_export.tensorrt_builder import BuilderOptions
 from tests import bundles
@@ -92,6 +93,7 @@ def test_it_is_loaded_and_not_compiled_again(
         monkeypatch.setattr(ort, "InferenceSession", Recorded)
     Pipeline.load(root, backend)
     assert all("/compiled/" in path for path in opened)
+    assert bool(opened) == (backend == "onnxruntime")
 
 
 def test_the_plans_of_another_processor_are_refused(
@@ -101,6 +103,42 @@ def test_the_plans_of_another_processor_are_refused(
     monkeypatch.setattr(_host, "processor", lambda: "Another avx2")
     with pytest.raises(BackendError, match=r"does not fit: processor: built with '.*', found 'Another avx2'"):
         Pipeline.load(root, backend)
+
+
+def test_a_newer_library_is_compiled_for_beside_the_older(
+    compiled_for: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, root = compiled_for
+    copied = shutil.copytree(root, tmp_path / "copied")
+    monkeypatch.setattr(importlib.import_module(backend), "__version__", "99.0")
+    compile_bundle(copied, backend, BuilderOptions())
+    assert len(list((copied / "compiled").iterdir())) == 2
+    assert Pipeline.load(copied, backend).backend == backend
+
+
+def test_what_is_not_this_users_own_is_compiled_again(
+    compiled_for: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, root = compiled_for
+    copied = shutil.copytree(root, tmp_path / "copied")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    with pytest.raises(BackendError, match="was not built by this user"):
+        Pipeline.load(copied, backend)
+    compile_bundle(copied, backend, BuilderOptions())
+    assert Pipeline.load(copied, backend).backend == backend
+
+
+def test_a_data_file_that_is_not_listed_is_refused(compiled_for: tuple[str, Path], tmp_path: Path) -> None:
+    backend, root = compiled_for
+    if backend == "openvino":
+        pytest.skip("its plans are one file")
+    copied = shutil.copytree(root, tmp_path / "copied")
+    (path,) = (copied / "compiled").glob("*/manifest.json")
+    found = Compiled.read(path)
+    plans = tuple(dataclasses.replace(plan, files=plan.files[:1]) for plan in found.plans)
+    path.write_text(dataclasses.replace(found, plans=plans).to_json())
+    with pytest.raises(BundleError, match=r"\.onnx\.data"):
+        Pipeline.load(copied, backend)
 
 
 def test_plans_of_another_user_are_refused(

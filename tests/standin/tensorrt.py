@@ -21,6 +21,7 @@ from tests.standin.cuda import Cuda
 
 MAGIC = b"stand-in plan of "
 ACTIVATION_BYTES = 4096
+CAPTURABLE = True  # what TensorRT-RTX says of every context
 _DTYPES = {"tensor(float)": "FLOAT", "tensor(float16)": "HALF", "tensor(int64)": "INT64"}
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64}
 
@@ -86,7 +87,7 @@ def _context_class(name: str, cuda: Cuda) -> type:
 
     class RtxExecutionContext(IExecutionContext):
         def is_stream_capturable(self, stream: int) -> bool:
-            return bool(stream)
+            return CAPTURABLE and bool(stream)
 
     hold = like(name, "IExecutionContext")
     return hold(RtxExecutionContext if name == "tensorrt_rtx" else IExecutionContext)
@@ -98,6 +99,7 @@ def _engine_class(name: str, enums: Mapping[str, Any], context: type) -> type:
         def __init__(self, path: str) -> None:
             self._path = path
             self._weights: dict[str, NDArray[Any]] = {}
+            self._combined = _combined(path)
             self._session = _session(path, {})
 
         @property
@@ -171,10 +173,12 @@ def _refitter_class(name: str) -> type:
             return True
 
         def get_missing_weights(self) -> list[str]:
-            return []
+            return [name for name in self._engine._combined if name not in self._given]
 
         def refit_cuda_engine(self) -> bool:
             shapes = _initializers(self._engine._path)
+            if set(self._engine._combined) - set(self._given):
+                return False
             for name, weights in self._given.items():
                 if name not in shapes:
                     return False
@@ -188,6 +192,12 @@ def _refitter_class(name: str) -> type:
 def _initializers(path: str) -> dict[str, tuple[int, ...]]:
     graph = onnx.load(path, load_external_data=False).graph
     return {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
+def _combined(path: str) -> list[str]:
+    """Weights that this library asks for whatever is replaced: the first product's."""
+    shapes = _initializers(path)
+    return sorted(name for name, shape in shapes.items() if name.startswith("val_") and len(shape) == 2)[:1]
 
 
 def _session(path: str, weights: Mapping[str, NDArray[Any]]) -> ort.InferenceSession:

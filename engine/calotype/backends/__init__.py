@@ -43,7 +43,8 @@ ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
 class BackendOptions:
     """How to load programs. `device` is `cpu`, `cuda` or `cuda:1`; `threads` None leaves it to the library.
 
-    `graphs`: whether what runs on a GPU is recorded once and launched as a whole.
+    `graphs`: whether what runs on a GPU is recorded once and launched as a whole. `compiled`: whether a library on the
+    host opens what was compiled for it before, where there is some.
 
     BackendError for any other device, and for fewer than one thread.
     """
@@ -51,6 +52,7 @@ class BackendOptions:
     device: str = "cpu"
     threads: int | None = None
     graphs: bool = True
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -74,12 +76,13 @@ class BackendOptions:
 class Program(Protocol):
     """One compiled, loaded, fixed-shape graph with named tensors.
 
-    Inputs are copied into buffers that were made at load and stay there until replaced. Arrays that a
+    Inputs are copied into buffers that are the program's own and stay there until replaced. Arrays that a
     call returns are the program's own buffers: valid until its next run, copy them to keep them.
     A program is not safe for two threads at once; `Pipeline` queues its calls.
     """
 
     spec: ProgramSpec
+    asynchronous: bool  # runs may return before they are done, and binding then waits for an earlier one
 
     def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Set inputs, whole; dtype and shape must be the spec's, or nothing is set. BackendError."""
@@ -114,7 +117,8 @@ class Program(Protocol):
     def replace_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Compute from now on with `weights` (by initializer) in place of those exported, and with no others.
 
-        They have the exported shapes and types; bfloat16 comes as uint16. Tensors stay bound. BackendError.
+        They have the exported shapes and types; bfloat16 comes as uint16. The arrays are the program's from then on.
+        Tensors stay bound. BackendError, after which nothing is known of the weights.
         """
         ...
 

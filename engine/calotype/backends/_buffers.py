@@ -18,7 +18,7 @@ class Buffer(Protocol):
     handle: Any
 
     def read(self) -> Array:
-        """The whole tensor: the memory itself on the host, a copy from a device."""
+        """The whole tensor, which is the memory itself."""
         ...
 
     def write(self, value: Array) -> None:
@@ -72,6 +72,8 @@ class Engine(Protocol):
 
 class BufferedProgram:
     """A `Program` over an `Engine`: one buffer a tensor, and carrying swaps two of them."""
+
+    asynchronous = False
 
     def __init__(self, spec: ProgramSpec, engine: Engine) -> None:
         self.spec = spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import weakref
 from collections.abc import Callable
@@ -123,12 +124,17 @@ class Device:
     def record(self, launch: Callable[[], None]) -> Graph:
         """What `launch` would launch, as a graph. Other threads may go on using the GPU meanwhile."""
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        collects = gc.isenabled()
+        gc.disable()  # it could free an older pipeline's memory, which spoils what is recorded
         self.call("cudaStreamBeginCapture", self.stream, mode)
         try:
             launch()
         except BaseException:
             self.cuda.cudaStreamEndCapture(self.stream)
             raise
+        finally:
+            if collects:
+                gc.enable()
         recorded = self.call("cudaStreamEndCapture", self.stream)
         try:
             return Graph(self, recorded)

@@ -25,6 +25,10 @@ class Launcher(Protocol):
 
     capturable: bool  # whether a launch may be recorded into a graph
 
+    def check_recording(self) -> None:
+        """BackendError where the library cannot be recorded after all; asked when everything is attached."""
+        ...
+
     def attach(self, tensor: TensorSpec, address: int) -> None:
         """Read or write `tensor` at `address`, always."""
         ...
@@ -51,19 +55,23 @@ class _Sweep:
 class DeviceProgram:
     """A `Program` over a `Launcher`: a carried output is copied into its input on the device.
 
-    The first run is launched as it is; from then on a recorded graph is launched, unless `graphs` is False.
+    The first run is launched as it is, so that the library has set up what cannot be recorded; from then on a recorded
+    graph is launched, unless `graphs` is False. Other weights begin anew.
     """
+
+    asynchronous = True
 
     def __init__(self, spec: ProgramSpec, launcher: Launcher, device: Device, graphs: bool = True) -> None:
         self.spec = spec
         self._contract = Contract(spec)
-        self._launcher = launcher
+        self._launcher: Launcher | None = launcher
         self._device = device
         self._graphs = graphs and launcher.capturable
         tensors = (*spec.inputs, *spec.outputs)
         self._sizes = {tensor.name: tensor_bytes((tensor,)) for tensor in tensors}
         self._memory = {tensor.name: Memory(device, tensor_bytes((tensor,))) for tensor in tensors}
         self._pinned: dict[str, Pinned] = {}  # of the tensors that really cross
+        self._warm = False
         self._step: Graph | None = None
         self._sweeps: dict[tuple[tuple[str, ...], ...], _Sweep] = {}
         for tensor in tensors:
@@ -92,7 +100,12 @@ class DeviceProgram:
         """See `Program.get`. A carried output is read where it was carried to."""
         place = self._contract.place(name, row)
         self._device.activate()
-        return self._read((place,))[place][row].copy()
+        tensor = (self._contract.inputs | self._contract.outputs)[place]
+        size = self._sizes[place] // tensor.shape[0]
+        staging, at = self._staging(place), row * size
+        self._device.download(staging.address + at, self._memory[place].address + at, size)
+        self._device.synchronize()
+        return staging.bytes[at : at + size].view(tensor.dtype).reshape(tensor.shape[1:]).copy()
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """See `Program.run`. Without outputs to return, it returns before the run is done."""
@@ -106,7 +119,7 @@ class DeviceProgram:
     def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
         """See `Program.sweep`: one launch, once the same kind of schedule was recorded."""
         contract = self._contract
-        if not self._graphs or not contract.has_run or not 1 < len(rows) <= LONGEST_SWEEP:
+        if not self._graphs or not self._warm or not 1 < len(rows) <= LONGEST_SWEEP:
             for inputs in rows:
                 self.run(inputs)
             return
@@ -122,10 +135,10 @@ class DeviceProgram:
         """See `Program.replace_weights`."""
         self._contract.check_open()
         self._device.activate()
-        self._device.synchronize()
         self._forget()
+        self._warm = False
         with reported(f"{label(self.spec)}: its weights cannot be replaced"):
-            self._launcher.replace_weights(weights)
+            self._open().replace_weights(weights)
 
     def wait(self) -> None:
         """See `Program.wait`."""
@@ -133,28 +146,38 @@ class DeviceProgram:
 
     def close(self) -> None:
         """See `Program.close`. Closing twice is closing once."""
-        self._contract.close()
         self._forget()
+        self._contract.close()
+        self._launcher = None
         self._memory.clear()
         self._pinned.clear()
 
     def _forget(self) -> None:
-        """Drop what was recorded."""
+        """Wait, and drop what was recorded."""
+        self._device.activate()
+        self._device.synchronize()
         self._step = None
         self._sweeps.clear()
 
     def _launch(self) -> None:
-        """One run: the first as it is, so that the library has set up what cannot be recorded."""
+        """One run, as it is or recorded."""
         if self._step is not None:
             self._step.launch()
-        elif self._graphs and self._contract.has_run:
+        elif self._graphs and self._warm:
+            self._open().check_recording()
             self._step = self._device.record(self._once)
             self._step.launch()
         else:
             self._once()
+            self._warm = True
+
+    def _open(self) -> Launcher:
+        self._contract.check_open()
+        assert self._launcher is not None
+        return self._launcher
 
     def _once(self) -> None:
-        self._launcher.launch()
+        self._open().launch()
         for output, into in self._contract.carried.items():
             self._device.copy(self._memory[into].address, self._memory[output].address, self._sizes[output])
 
@@ -162,7 +185,7 @@ class DeviceProgram:
         kind = tuple(tuple(sorted(inputs)) for inputs in rows)
         sweep = self._sweeps.pop(kind, None) or self._record_sweep(kind)
         self._sweeps[kind] = sweep  # the most recent is the last
-        while len(self._sweeps) > KEPT_SWEEPS:
+        while len(self._sweeps) > KEPT_SWEEPS:  # what it holds may be in use
             self._device.synchronize()
             del self._sweeps[next(iter(self._sweeps))]
         for inputs, slots in zip(rows, sweep.slots, strict=True):
@@ -173,6 +196,7 @@ class DeviceProgram:
         sweep.graph.launch()
 
     def _record_sweep(self, kind: tuple[tuple[str, ...], ...]) -> _Sweep:
+        self._open().check_recording()
         slots, size = _slots(kind, self._sizes)
         table = Memory(self._device, size)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calotype import compiled, trust
+from calotype.backends import BackendOptions
 from calotype.compiled import Machine, Plan, Requirements
 from calotype.manifest import ProgramSpec
 
@@ -44,13 +45,13 @@ def processor() -> str:
 
 
 def plans(
-    root: Path, backend: str, specs: Sequence[ProgramSpec], library_version: str
+    root: Path, backend: str, specs: Sequence[ProgramSpec], library_version: str, options: BackendOptions
 ) -> list[tuple[Path, Plan] | None]:
     """The folder and plan of each of `specs`; None for all where nothing was compiled for `backend`.
 
     BackendError where something was, but not for this machine, or not by this user: nothing is compiled silently.
     """
-    if backend not in compiled.backends(root):
+    if not options.compiled or backend not in compiled.backends(root):
         return [None for _ in specs]
     here = machine(library_version)
     found = [compiled.find(root, backend, spec, here, NEEDS) for spec in specs]

@@ -15,9 +15,10 @@ OpenSession = Callable[[Mapping[str, Array]], ort.InferenceSession]
 
 
 class OrtLauncher:
-    """A session whose provider launches on the device's stream and returns; it records and replays a graph by itself.
+    """A session whose provider launches on the device's stream; it records and replays a graph by itself.
 
-    That graph cannot be part of another one, so a whole schedule is one launch a row.
+    That graph cannot be part of another one, so a whole schedule is one launch a row; and ONNX Runtime 1.31 waits after
+    each replay, and records in a mode in which other threads must not allocate meanwhile. Nothing was tried on a GPU.
     """
 
     capturable = False
@@ -36,6 +37,9 @@ class OrtLauncher:
         self._addresses[tensor.name] = tensor, address
         bind = self._binding.bind_input if tensor.name in self._inputs else self._binding.bind_output
         bind(tensor.name, "cuda", self._index, np.dtype(tensor.dtype).type, list(tensor.shape), address)
+
+    def check_recording(self) -> None:
+        """See `Launcher.check_recording`."""
 
     def launch(self) -> None:
         """See `Launcher.launch`."""

@@ -80,7 +80,9 @@ def load(
         )
     found = [compiled.find(root, backend, spec, here, needs) for spec in specs]
     device = Device(options.index)
-    memory.check(memory.of_plans([plan for _, plan in found]), device.free_bytes(), options.device)
+    memory.check(
+        memory.of_plans([plan for _, plan in found], options.graphs), device.free_bytes(), options.device
+    )
     session = _Session(library, device)
     engines = [session.open(folder, plan) for folder, plan in found]
     block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
@@ -125,14 +127,16 @@ class _Session:
         """What went wrong, in the library's words."""
         return self._log.errors()
 
-    def refit(self, engine: Any, weights: Mapping[str, Array], exported: Callable[[str], Array]) -> bool:
+    def refit(
+        self, engine: Any, weights: Mapping[str, Array], exported: Callable[[str], Array | None]
+    ) -> bool:
         """Replace `weights` of `engine`, by name; `exported` gives those that it combines with them."""
         refitter = self._library.Refitter(engine, self._logger)
         kept = dict(weights)  # nothing is copied before the end
         fits = all(self._set(refitter, name, value) for name, value in weights.items())
         for name in refitter.get_missing_weights() if fits else ():
-            kept[name] = exported(name)
-            fits = fits and self._set(refitter, name, kept[name])
+            found = exported(name)
+            fits = fits and found is not None and self._set(refitter, name, kept.setdefault(name, found))
         return fits and bool(refitter.refit_cuda_engine())
 
     def _set(self, refitter: Any, name: str, value: Array) -> bool:
@@ -151,7 +155,7 @@ class _Weights:
 
     def __init__(self, root: Path, spec: ProgramSpec, engine: Any, session: _Session) -> None:
         self.spec = spec
-        self._path = root / spec.files[-1].path
+        self._path = root / spec.files[1].path
         self._parameters = {parameter.initializer: parameter for parameter in spec.parameters}
         self._engine = engine
         self._session = session
@@ -159,19 +163,27 @@ class _Weights:
 
     def replace(self, weights: Mapping[str, Array]) -> bool:
         """Set `weights`, and everything else as it was exported; False where the plan cannot."""
-        restored = {name: self._exported(name) for name in self._replaced if name not in weights}
+        unknown = [name for name in weights if name not in self._parameters]
+        if unknown:
+            raise BackendError(f"{label(self.spec)}: the manifest lists no weight {unknown[0]}")
+        names = [name for name in self._replaced if name not in weights]
+        restored = {name: tensor_files.stored(self._path, self._parameters[name]) for name in names}
         self._replaced = (*self._replaced, *weights)
         if not self._session.refit(self._engine, {**restored, **weights}, self._exported):
             return False
         self._replaced = tuple(weights)
         return True
 
-    def _exported(self, initializer: str) -> Array:
-        return tensor_files.stored(self._path, self._parameters[initializer])
+    def _exported(self, initializer: str) -> Array | None:
+        """None for weights that the manifest does not list."""
+        parameter = self._parameters.get(initializer)
+        return None if parameter is None else tensor_files.stored(self._path, parameter)
 
 
 class _Launcher:
     """One execution context. It keeps what it depends on: its library's runtime and its activations."""
+
+    capturable = True
 
     def __init__(self, weights: _Weights, context: Any, session: _Session, block: Memory) -> None:
         self._spec = weights.spec
@@ -179,13 +191,18 @@ class _Launcher:
         self._context = context
         self._session = session
         self._block = block
-        asks = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX alone can tell
-        self.capturable = True if asks is None else bool(asks(session.stream))
 
     def attach(self, tensor: TensorSpec, address: int) -> None:
         if not self._context.set_tensor_address(tensor.name, address):
             raise BackendError(
                 f"{label(self._spec)}: `{tensor.name}` cannot be attached: {self._session.errors()}"
+            )
+
+    def check_recording(self) -> None:
+        asks = getattr(self._context, "is_stream_capturable", None)  # TensorRT-RTX alone can tell
+        if asks is not None and not asks(self._session.stream):
+            raise BackendError(
+                f"{label(self._spec)}: the plan cannot be recorded into a graph", "load with graphs=False"
             )
 
     def launch(self) -> None:

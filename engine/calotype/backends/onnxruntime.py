@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from calotype import memory
 from calotype.backends import Array, BackendOptions, Program, _host
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
@@ -19,6 +21,7 @@ from calotype.backends._onnxruntime_device import OpenSession, OrtLauncher
 from calotype.compiled import Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
+from calotype.memory import Budget
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
@@ -34,12 +37,14 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     for spec in specs:
         _check(root, spec, options)
     if options.kind == "cpu":
-        plans = _host.plans(root, "onnxruntime", specs, ort.__version__)
+        plans = _host.plans(root, "onnxruntime", specs, ort.__version__, options)
         return [
             BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
             for spec, plan in zip(specs, plans, strict=True)
         ]
     device = Device(options.index)
+    weights, tensors = memory.of_graphs(specs)
+    memory.check(Budget(weights, tensors, 0, 0), device.free_bytes(), options.device)
     settings = _cuda_settings(options, int(device.stream))
     launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
     return [
@@ -79,12 +84,15 @@ def _opener(
 
     def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
         session_options = _session_options(options)
+        if options.kind == "cuda":
+            session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         session_options.add_external_initializers(
             list(weights), [_value(value) for value in weights.values()]
         )
         path = root / spec.files[0].path
         if plan is not None and not weights:
             path = plan[0] / plan[1].files[0].path
+            check(plan[0], dataclasses.replace(spec, files=plan[1].files))
             session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
             session = ort.InferenceSession(

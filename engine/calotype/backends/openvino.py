@@ -32,7 +32,7 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
             f"the backend openvino runs on cpu, found device {options.device}",
             "use the backend onnxruntime for cuda",
         )
-    plans = _host.plans(root, "openvino", specs, ov.__version__)
+    plans = _host.plans(root, "openvino", specs, ov.__version__, options)
     return [_load(root, spec, options, plan) for spec, plan in zip(specs, plans, strict=True)]
 
 
@@ -44,10 +44,11 @@ def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: tuple[Pa
         if plan is None:
             model = compiler.read(graph)
             compare(spec, _tensors(model.inputs, spec.inputs), _tensors(model.outputs, spec.outputs))
-            engine = _Engine(compiler, graph, compiler.compile(model))
+            compiled = compiler.compile(model)
         else:
-            engine = _Engine(compiler, graph, compiler.open(plan[0] / plan[1].files[0].path))
-    return BufferedProgram(spec, engine)
+            compiled = compiler.open(plan[0] / plan[1].files[0].path)
+            compare(spec, _tensors(compiled.inputs, spec.inputs), _tensors(compiled.outputs, spec.outputs))
+    return BufferedProgram(spec, _Engine(compiler, graph, compiled))
 
 
 class Compiler:
@@ -92,6 +93,7 @@ class _Engine:
             replacement = ov.op.Constant(_tensor(constant, weight))
             constant.output(0).replace(replacement.output(0))
         self._request = self._compiler.compile(model).create_infer_request()
+        self._weights = tuple(weights.values())  # the constants are this memory, and no copy of it
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
