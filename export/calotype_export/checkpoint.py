@@ -141,7 +141,7 @@ class Checkpoint:
 
     def pipeline(self, dtype: torch.dtype = torch.float32) -> Any:
         """The eager diffusers pipeline of the UNet's own class, every component loaded."""
-        return eager.pipeline(self, dtype)
+        return eager.pipeline(self, {name: self.load(name, dtype) for name in self.models})
 
 
 def open_checkpoint(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from calotype.errors import CheckpointError
 
@@ -47,15 +45,12 @@ def feature_extractor(path: Path) -> Any:
     return (DPTImageProcessorPil if name.startswith("DPT") else CLIPImageProcessorPil).from_dict(config)
 
 
-def pipeline(checkpoint: Checkpoint, dtype: torch.dtype, models: Collection[str] | None = None) -> Any:
-    """The pipeline of the UNet's own class, built from explicitly loaded components: `models`, None for all."""
+def pipeline(checkpoint: Checkpoint, models: Mapping[str, Any]) -> Any:
+    """The pipeline of the UNet's own class, built of `models` and nothing else."""
     import diffusers
 
     config = checkpoint.scheduler
-    parts: dict[str, Any] = {
-        name: checkpoint.load(name, dtype) if models is None or name in models else None
-        for name in checkpoint.models
-    }
+    parts: dict[str, Any] = {name: models.get(name) for name in checkpoint.models}
     parts["tokenizer"] = checkpoint.tokenizer()
     parts["scheduler"] = getattr(diffusers, str(config["_class_name"])).from_config(dict(config))
     described = checkpoint.root / "feature_extractor" / "preprocessor_config.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from calotype.pipeline import Pipeline
 from calotype_export import eager
 from calotype_export.checkpoint import Checkpoint
 from calotype_export.gates import PIXELS_WITHIN, Array, check_picture, distance, gate, pixels_within
+from calotype_export.one_at_a_time import OneAtATime
 from calotype_export.progress import Progress
 from calotype_export.sources import DTYPES, Sources
 
@@ -89,27 +89,24 @@ def _picture(height: int, width: int) -> Image.Image:
 def _eager(bundle: Bundle, sources: Sources, precision: str) -> tuple[list[Array], list[Array]]:
     """Final latents and pictures of diffusers, one of each a seed.
 
-    The text encoder is gone before the models that draw are loaded, and all but the VAE before it decodes; the
-    safety checker, which changes no latents, is never loaded.
+    One model is in memory at a time; the safety checker, which changes no latents, is never loaded.
     """
-    checkpoint, dtype = sources.checkpoint, DTYPES[precision]
+    checkpoint = sources.checkpoint
+    models = OneAtATime(checkpoint, DTYPES[precision])
     with torch.inference_mode():
-        embeddings = _embeddings(checkpoint, dtype, bundle.manifest.guided)
-        gc.collect()
+        embeddings = _embeddings(checkpoint, models, bundle.manifest.guided)
         drawing = set(checkpoint.components) - {"text_encoder", "safety_checker"}
-        pipeline = eager.pipeline(checkpoint, dtype, drawing)
+        pipeline = eager.pipeline(checkpoint, {name: models.stand_in(name) for name in drawing})
         latents = _drawn(bundle, pipeline, embeddings)
-        vae = pipeline.vae
-        del pipeline
-        gc.collect()
+        vae = models.get("vae")
         decoded = [vae.decode(one / vae.config.scaling_factor).sample.float() for one in latents]
     pictures = [(one / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() for one in decoded]
     return [one.float().numpy() for one in latents], pictures
 
 
-def _embeddings(checkpoint: Checkpoint, dtype: torch.dtype, guided: bool) -> Mapping[str, Tensor | None]:
+def _embeddings(checkpoint: Checkpoint, models: OneAtATime, guided: bool) -> Mapping[str, Tensor | None]:
     """Arguments that stand for the prompt, and where there is guidance for the empty one: (1, T, D) each."""
-    pipeline = eager.pipeline(checkpoint, dtype, {"text_encoder"})
+    pipeline = eager.pipeline(checkpoint, {"text_encoder": models.get("text_encoder")})
     prompt, negative = pipeline.encode_prompt(PROMPT, "cpu", 1, guided)
     return {"prompt_embeds": prompt, "negative_prompt_embeds": negative}
 

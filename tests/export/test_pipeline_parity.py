@@ -1,8 +1,8 @@
-"""What the whole pipeline is compared with, and which models lie in memory together meanwhile."""
+"""What the whole pipeline is compared with, and that no two of its models lie in memory together meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from calotype_export import build, bundle_files, eager, pipeline_parity, synthetic
+from calotype_export import build, bundle_files, pipeline_parity, synthetic
 from calotype_export.build import BuildOptions
 from calotype_export.checkpoint import Checkpoint
 
@@ -25,19 +25,26 @@ def test_latents_are_those_of_the_whole_pipeline_though_its_models_take_turns(
     manifest = build.decide(sources, options)
     config = bundle_files.scheduler_config(sources, None, build.STATE_SLOTS)
     bundle: Any = SimpleNamespace(manifest=manifest, json=lambda _: config)
-    turns: list[set[str]] = []
-    real = eager.pipeline
+    present: list[weakref.ref[torch.nn.Module]] = []
+    names: list[str] = []
+    real = Checkpoint.load
 
-    def record(checkpoint: Checkpoint, dtype: torch.dtype, models: Collection[str]) -> Any:
-        turns.append(set(models))
-        return real(checkpoint, dtype, models)
+    def alone(self: Checkpoint, name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+        assert all(model() is None for model in present), f"{names[-1]} is in memory while {name} is loaded"
+        model = real(self, name, dtype)
+        present.append(weakref.ref(model))
+        names.append(name)
+        return model
 
-    monkeypatch.setattr(eager, "pipeline", record)
+    monkeypatch.setattr(Checkpoint, "load", alone)
     latents, pictures = pipeline_parity._eager(bundle, sources, "fp32")
-    assert turns == [{"text_encoder"}, set(sources.components) - {"text_encoder", "safety_checker"}]
+    monkeypatch.setattr(Checkpoint, "load", real)
+    assert names[0] == "text_encoder"
+    assert names[-1] == "vae"
+    assert set(names) == set(sources.components) - {"safety_checker"}
     assert pictures[1].shape == (1, 64, 64, 3)
     size = {} if "depth" in manifest.conditioning else {"height": 64, "width": 64}
     generator = torch.Generator("cpu").manual_seed(pipeline_parity.SEEDS[1])
-    whole = real(sources.checkpoint, torch.float32)
+    whole = sources.checkpoint.pipeline()
     expected = whole(**pipeline_parity.request(manifest), **size, generator=generator).images
     np.testing.assert_allclose(latents[1], expected.numpy(), rtol=0, atol=1e-6)
