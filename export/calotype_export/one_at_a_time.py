@@ -45,7 +45,7 @@ class _StandIn(nn.Module):
         self.device = torch.device("cpu")
 
     @property
-    def forward(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def forward(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The loaded model's."""
         return self._get().forward
 
