@@ -13,8 +13,9 @@ from typing import Any
 
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError, RequestError
-from calotype_bench import latency, machine, report_text
+from calotype_bench import floor, latency, machine, report_text
 from calotype_bench.jobs import Engine, Job
+from calotype_bench.rates import measure as measure_rates
 
 PEERS = ("eager", "eager-bf16", "eager-fp16", "compile", "compile-bf16", "compile-fp16")
 PROMPT = "a painting of a lighthouse in a storm"
@@ -71,6 +72,12 @@ def _latency(options: argparse.Namespace) -> None:
     job = Job(PROMPT, options.steps, 0, options.scheduler, batch=options.batch)
     rows = latency.measure(engines, job, options.runs, _progress)
     print(report_text.table(rows))
+    rates = measure_rates(bundle.manifest.precision, options.device, options.threads)
+    drawn = next((row.samples[0] for row in rows if row.samples), None)
+    least: dict[str, float] = {}
+    if drawn is not None:
+        least = floor.seconds(floor.operations(bundle, options.batch, drawn.evaluations), rates)
+        print("\n" + report_text.floors(rows, least, rates))
     if options.output is not None:
         content = {
             "command": ["calotype-bench", *sys.argv[1:]],
@@ -78,6 +85,8 @@ def _latency(options: argparse.Namespace) -> None:
             "bundle": {"digest": bundle.digest, "precision": bundle.manifest.precision},
             "job": dataclasses.asdict(job),
             "timed": "wall seconds from the call until the picture is a numpy array; one picture to warm up",
+            "rates": dataclasses.asdict(rates),
+            "floor_seconds": least,
             "rows": [dataclasses.asdict(row) for row in rows],
         }
         options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")

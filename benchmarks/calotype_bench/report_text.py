@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from calotype_bench.latency import Row, compare
+from calotype_bench.rates import Rates
 
 PARTS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker", "runtime")
 _COLUMNS = "{:24} {:>5} {:>9} {:>9} {:>9} {:>7} {:>24} {:>9}"
+
+
+def floors(rows: Sequence[Row], least: Mapping[str, float], rates: Rates) -> str:
+    """How much of each part's time the machine's own rate explains: 100 % would be nothing but multiplying."""
+    lines = [
+        f"percent of the floor: products at {rates.product / 1e12:.2f} TFLOP/s, convolutions at "
+        f"{rates.convolution / 1e12:.2f}, as measured in this run"
+    ]
+    names = [*(name for name in PARTS if name in least), "total"]
+    lines.append("engine".ljust(24) + "".join(f"{name:>16}" for name in names))
+    lines.append("floor, seconds".ljust(24) + "".join(f"{least[name]:>16.4f}" for name in names))
+    for row in (each for each in rows if each.samples):
+        found = {name: part.median for name in names if (part := row.part(name))} | {
+            "total": row.summary().median
+        }
+        shares = (f"{least[name] / found[name]:>16.1%}" if name in found else f"{'-':>16}" for name in names)
+        lines.append(row.engine.label.ljust(24) + "".join(shares))
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:

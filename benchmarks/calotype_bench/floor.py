@@ -1,0 +1,47 @@
+"""The least time that a picture could take here: its operations over the rate that this machine was seen to reach."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from calotype.bundle import Bundle
+from calotype_bench import flops
+from calotype_bench.rates import Rates
+
+
+def operations(bundle: Bundle, pictures: int, evaluations: int) -> dict[str, Counter[str]]:
+    """By program, what `pictures` of one request take when each goes through `evaluations` of the UNet.
+
+    The prompt and the empty one are encoded once each; everything else is done once a picture.
+    """
+    guided = bundle.manifest.guided
+    times = {
+        "text_encoder": 1 + guided,
+        "unet_step": pictures * evaluations,
+        "vae_decoder": pictures,
+        "safety_checker": pictures,
+    }
+    found: dict[str, Counter[str]] = {}
+    for name, count in times.items():
+        if bundle.has(name):
+            graph = bundle.root / _smallest(bundle, name)
+            found[name] = Counter({kind: each * count for kind, each in flops.count(graph).items()})
+    return found
+
+
+def seconds(work: Mapping[str, Mapping[str, int]], rates: Rates) -> dict[str, float]:
+    """By program, and `total`."""
+    found = {name: rates.floor(counts) for name, counts in work.items()}
+    return found | {"total": sum(found.values())}
+
+
+def _smallest(bundle: Bundle, name: str) -> str:
+    """The graph of the program's smallest batch size, which is one picture's work where that is 1."""
+    specs = [spec for spec in bundle.manifest.programs if spec.name == name]
+    spec = min(specs, key=lambda each: each.batch)
+    if spec.batch != 1:
+        raise ValueError(
+            f"{name} of batch {spec.batch}: operations are counted from a program of one picture"
+        )
+    return spec.files[0].path

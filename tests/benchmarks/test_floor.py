@@ -1,0 +1,36 @@
+"""The least time that a picture could take on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from calotype.bundle import Bundle
+from calotype_bench import floor, flops, rates
+from calotype_bench.rates import Rates
+from tests.bundles import bundle
+
+
+def test_work_grows_with_what_it_is_done_for() -> None:
+    opened = Bundle.open(bundle("plain"))
+    one, more = floor.operations(opened, 1, 10), floor.operations(opened, 3, 20)
+    step = flops.count(opened.root / opened.program("unet_step").files[0].path)
+    text = flops.count(opened.root / opened.program("text_encoder").files[0].path)
+
+    assert one["unet_step"] == {kind: 10 * count for kind, count in step.items()}
+    assert more["unet_step"].total() == 6 * one["unet_step"].total()
+    assert more["vae_decoder"].total() == 3 * one["vae_decoder"].total()
+    assert more["text_encoder"] == one["text_encoder"] == {kind: 2 * count for kind, count in text.items()}
+    assert floor.operations(Bundle.open(bundle("unguided")), 1, 1)["text_encoder"].total() > 0
+
+
+def test_the_floor_takes_convolutions_and_products_at_rates_of_their_own() -> None:
+    found = floor.seconds(
+        {"a": {"Conv": 600, "MatMul": 100, "Attention": 50}, "b": {"Gemm": 10}}, Rates(50, 200)
+    )
+    assert found == {"a": pytest.approx(3 + 3), "b": pytest.approx(0.2), "total": pytest.approx(6.2)}
+
+
+def test_rates_are_measured_in_a_process_of_their_own() -> None:
+    found = rates.measure("fp32", "cpu", threads=1)
+    for rate in (found.product, found.convolution):
+        assert 1e8 < rate < 1e14
