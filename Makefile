@@ -18,6 +18,7 @@ demo: .venv/ready  ## draw a contact sheet with the checkpoints in demo/ (demo/o
 test: .venv/ready .venv-runtime/ready  ## run every test: the runtime's without torch, the others with it
 	$(BUILDER)python -m tests.bundles $(BUNDLES)
 	$(RUNTIME)python -m pytest tests/engine tests/backends tests/test_architecture.py
+	$(RUNTIME)python -m pytest --rehearse tests/gpu
 	$(BUILDER)python -m pytest tests/export tests/parity tests/demo tests/benchmarks
 
 check: .venv/ready .venv-runtime/ready  ## format, lint, types and the fast tests

@@ -12,3 +12,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="brief",
         help="full: every scheduler and way of drawing on the demo checkpoints too",
     )
+    parser.addoption("--rehearse", action="store_true", help="run what needs a GPU on the stand-in for one")

@@ -1,0 +1,77 @@
+"""What must hold on a real GPU: run by `make gpu`, and with --rehearse on the stand-in."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calotype import Pipeline
+from calotype.backends import Array
+from tests.bundles import bundle
+from tests.engine import lora_files
+
+pytestmark = pytest.mark.gpu
+
+
+def draw(pipeline: Pipeline, **changes: Any) -> Array:
+    request: dict[str, Any] = {
+        "num_inference_steps": 4,
+        "seed": 5,
+        "output_type": "latent",
+        "scheduler": "ddim",
+    }
+    return pipeline("a red circle on a blue wall", **request | changes).images
+
+
+def test_latents_are_those_of_the_cpu(backend: str, root: Path) -> None:
+    expected = draw(Pipeline.load(bundle("plain"), "onnxruntime"))
+    found = draw(Pipeline.load(root, backend, device="cuda"))
+    assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler_a", "heun"])
+def test_graphs_change_no_bit(backend: str, root: Path, scheduler: str) -> None:
+    recorded = Pipeline.load(root, backend, device="cuda")
+    found = [draw(recorded, scheduler=scheduler) for _ in range(3)]
+    found.append(draw(recorded, scheduler=scheduler, progress=lambda *_: None))
+    one_by_one = draw(Pipeline.load(root, backend, device="cuda", graphs=False), scheduler=scheduler)
+    assert all(np.array_equal(each, one_by_one) for each in found)
+
+
+def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, root: Path) -> None:
+    pipelines = [Pipeline.load(root, backend, device="cuda") for _ in range(2)]
+    alone = [draw(pipeline, seed=index) for index, pipeline in enumerate(pipelines)]
+    found: dict[int, list[Array]] = {0: [], 1: []}
+
+    def work(index: int) -> None:
+        found[index].extend(draw(pipelines[index], seed=index) for _ in range(4))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(2):
+        assert len(found[index]) == 4
+        assert all(np.array_equal(each, alone[index]) for each in found[index])
+
+
+def test_a_lora_is_taken_off_exactly(backend: str, root: Path, tmp_path: Path) -> None:
+    style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
+    pipeline, reference = (
+        Pipeline.load(root, backend, device="cuda"),
+        Pipeline.load(bundle("plain"), "onnxruntime"),
+    )
+    plain = draw(pipeline)
+    for drawing in (pipeline, reference):
+        drawing.set_lora([(style, 1.0)])
+    found, expected = draw(pipeline), draw(reference)
+    pipeline.set_lora([])
+
+    assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
+    assert not np.allclose(found, plain, atol=1e-3)
+    assert np.array_equal(draw(pipeline), plain)
