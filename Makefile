@@ -7,10 +7,10 @@ BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
 
-.PHONY: help demo test check fix parity score compile-check build clean
+.PHONY: help demo test check fix parity score compile-check gpu build clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 demo: .venv/ready  ## draw a contact sheet with the checkpoints in demo/ (demo/out/sheet.png)
 	$(BUILDER)python demo/sheet.py
@@ -40,6 +40,14 @@ score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with cla
 
 compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
 	$(BUILDER)python benchmarks/compile_check.py
+
+ifeq ($(origin PYTHON),file)
+gpu: .venv/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)
+	$(BUILDER)python -m calotype_bench.gpu -o benchmarks/results
+else
+gpu:
+	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o benchmarks/results
+endif
 
 build: .venv/ready  ## wheel and source archive
 	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,0 +1,161 @@
+"""Everything that needs a GPU, in one command: tests, then latency beside eager diffusers, with random weights.
+
+`python -m calotype_bench.gpu -o FOLDER` uses whichever backends this machine has, says of the others what is missing,
+and writes `gpu-<name>.json`. `--rehearse` goes through the same with tiny checkpoints on the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calotype import backends
+from calotype.backends._cuda_device import machine as gpu_machine
+from calotype.bundle import Bundle
+from calotype.errors import CalotypeError
+from calotype_bench import floor, latency, machine, rates, report_text
+from calotype_bench.cli import PROMPT
+from calotype_bench.jobs import Engine, Job
+from calotype_export import build, synthetic
+from calotype_export.build import BuildOptions
+from calotype_export.compile import compile_bundle
+from calotype_export.console import silence_libraries
+from calotype_export.tensorrt_builder import BuilderOptions
+
+ROOT = Path(__file__).parent.parent.parent
+PEERS = ("eager", "compile")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, and where."""
+
+    models: tuple[str, ...]
+    backends: tuple[str, ...]
+    peers: tuple[str, ...]
+    batches: tuple[int, ...]
+    precision: str
+    device: str
+    steps: int
+    runs: int
+
+
+REAL = Plan(
+    ("sd15", "sd21-base"), ("tensorrt", "tensorrt_rtx", "onnxruntime"), PEERS, (1, 4), "fp16", "cuda", 50, 10
+)
+REHEARSAL = Plan(
+    ("tiny-sd15",), ("tensorrt", "openvino", "onnxruntime"), ("eager",), (1, 2), "fp32", "cpu", 3, 2
+)
+
+
+def main() -> None:
+    """Run everything, print tables, and write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--rehearse", action="store_true", help="tiny checkpoints, on the processor")
+    options = parser.parse_args()
+    silence_libraries()
+    plan = REHEARSAL if options.rehearse else REAL
+    name, described = _described(plan)
+    result: dict[str, Any] = {
+        "machine": described,
+        "plan": dataclasses.asdict(plan),
+        "tests": tests(options.rehearse),
+    }
+    found = rates.measure(plan.precision, plan.device)
+    result["rates"] = dataclasses.asdict(found)
+    with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
+        result["models"] = {model: measure(model, plan, found, Path(folder) / model) for model in plan.models}
+    path = options.output / f"gpu-{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(f"written: {path}")
+
+
+def tests(rehearse: bool) -> str:
+    """What pytest says last of the tests that need a GPU, on bundles that are exported first where they are missing."""
+    subprocess.run([sys.executable, "-m", "tests.bundles", ".cache/test-bundles"], cwd=ROOT, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "tests/gpu",
+        *(["--rehearse"] if rehearse else []),
+    ]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(run.stdout[-4000:], flush=True)
+    return (run.stdout.splitlines() or run.stderr.splitlines() or ["pytest said nothing"])[-1]
+
+
+def measure(model: str, plan: Plan, found: rates.Rates, folder: Path) -> dict[str, Any]:
+    """The rows of one model: every backend and peer in turn, for each batch size."""
+    folder.mkdir()
+    checkpoint, root = draft(model, plan, folder)
+    reasons = {backend: prepare(root, backend) for backend in plan.backends}
+    usable = [backend for backend, reason in reasons.items() if not reason]
+    for backend, reason in reasons.items():
+        print(f"{model} {backend}: {reason or 'ready'}", flush=True)
+    engines = [Engine("calotype", str(root), backend, "", plan.device) for backend in usable]
+    engines += [Engine(peer, str(checkpoint), "", plan.precision, plan.device) for peer in plan.peers]
+    batches = {str(batch): _rows(root, engines, batch, plan, found) for batch in plan.batches}
+    return {"backends": reasons, "batches": batches}
+
+
+def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
+    """A random-weight checkpoint and a bundle of it, which is compared with eager by the rows' own latents."""
+    checkpoint = synthetic.write(model, folder / "checkpoint", dtype=plan.precision)
+    root = folder / "bundle"
+    root.mkdir()
+    options = BuildOptions(checkpoint, root, batches=plan.batches, precision=plan.precision)
+    build.draft(build.opened(options), options, root)
+    return checkpoint, root
+
+
+def prepare(root: Path, backend: str) -> str:
+    """Compile the bundle for `backend` where it runs nothing else; why it cannot run here, or nothing."""
+    if backend not in backends.installed():
+        return "its library is not installed"
+    if backend not in backends.COMPILED_ONLY:
+        return ""
+    try:
+        compile_bundle(root, backend, BuilderOptions())
+    except CalotypeError as error:
+        return error.message
+    return ""
+
+
+def _rows(
+    root: Path, engines: Sequence[Engine], batch: int, plan: Plan, found: rates.Rates
+) -> dict[str, Any]:
+    job = Job(PROMPT, plan.steps, 0, batch=batch)
+    rows = latency.measure(engines, job, plan.runs, lambda *_: None)
+    print(f"\n{root.parent.name}, batch {batch}, {plan.steps} steps\n{report_text.table(rows)}", flush=True)
+    drawn = [row.samples[0].evaluations for row in rows if row.samples]
+    least = floor.seconds(floor.operations(Bundle.open(root), batch, drawn[0]), found) if drawn else {}
+    if drawn:
+        print("\n" + report_text.floors(rows, least, found), flush=True)
+    return {"floor_seconds": least, "rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def _described(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """A name for the file, and the machine with its GPU."""
+    described = machine.describe()
+    if plan.device == "cpu":
+        return "rehearsal", described
+    card = gpu_machine("")
+    name = "-".join(card.gpu.lower().split()) or "none"
+    return name, described | {"gpu": dataclasses.asdict(card)}
+
+
+if __name__ == "__main__":
+    main()
