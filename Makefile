@@ -7,7 +7,7 @@ BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
 
-.PHONY: help demo test check fix parity score compile-check gpu build clean
+.PHONY: help demo test check fix parity score bench compile-check gpu build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -37,6 +37,13 @@ parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: ev
 
 score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
 	$(BUILDER)python demo/score
+
+bench: .venv/ready .cache/bench/demo  ## latency of the demo checkpoint beside its peers, all drawing in turn
+	$(BUILDER)calotype-bench latency .cache/bench/demo --backend openvino --against onnxruntime,eager,eager-bf16 \
+		--checkpoint demo/text-to-image --runs 10 -o benchmarks/results/demo.json
+
+.cache/bench/demo: | .venv/ready
+	$(BUILDER)calotype-export build demo/text-to-image -o $@
 
 compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
 	$(BUILDER)python benchmarks/compile_check.py
