@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def measure(engines: Sequence[Engine], job: Job, runs: int, progress: Progress) 
             Row(
                 engine,
                 workers[index].ready if index in workers else None,
-                first.get(index),
+                dataclasses.replace(first[index], latents="") if index in first else None,
                 tuple(samples[index]),
                 failures.get(index, ""),
                 _distance(first.get(0), first.get(index)),
@@ -99,6 +99,3 @@ def _distance(reference: Drawn | None, found: Drawn | None) -> float | None:
         return None
     expected, actual = (np.load(drawn.latents).astype(np.float64) for drawn in (reference, found))
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
-
-
-Figures = Mapping[str, Any]

@@ -16,7 +16,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": cores,
-        "system": platform.platform(),
+        "system": f"{platform.system()}-{platform.machine()}",
         "python": platform.python_version(),
         "load": list(os.getloadavg()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
