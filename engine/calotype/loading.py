@@ -32,15 +32,16 @@ class Loaded:
     senses: Senses
     safety_checker: SafetyChecker | None
 
-    def replace_weights(self, changed: Weights, before: Weights) -> None:
-        """Give every program its weights of `changed`; where one cannot take them, all get those of `before` back."""
+    def replace_weights(self, changed: Weights, before: Callable[[], Weights]) -> None:
+        """Give every program its weights of `changed`; where one cannot take them, all get those of `before()`."""
         programs = [program for program in self.programs if program.spec.name in changed]
         try:
             for program in programs:
                 program.replace_weights(changed[program.spec.name])
         except BaseException:
+            present = before()
             for program in programs:
-                program.replace_weights(before[program.spec.name])
+                program.replace_weights(present[program.spec.name])
             raise
 
 

@@ -189,7 +189,7 @@ class Pipeline:
         files = lora.files(adapters)
         changed = weights.with_loras(self.bundle, files)
         with self._lock:
-            self._loaded.replace_weights(changed, weights.with_loras(self.bundle, self._loras))
+            self._loaded.replace_weights(changed, lambda: weights.with_loras(self.bundle, self._loras))
             self._loras = files
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class DeviceProgram:
         self._graphs = graphs and launcher.capturable
         tensors = (*spec.inputs, *spec.outputs)
         self._sizes = {tensor.name: tensor_bytes((tensor,)) for tensor in tensors}
-        self._memory = {tensor.name: Memory(device, tensor_bytes((tensor,))) for tensor in tensors}
+        self._memory = {name: Memory(device, size) for name, size in self._sizes.items()}
         self._pinned: dict[str, Pinned] = {}  # of the tensors that really cross
         self._warm = False
         self._step: Graph | None = None
