@@ -21,9 +21,8 @@ from calotype import backends
 from calotype.backends import BackendOptions, Program
 from calotype.bundle import Bundle
 from calotype.manifest import FileSpec, ProgramSpec, TensorSpec
+from calotype_bench.statistics import ratio
 from calotype_export import hoist, signatures
-
-RESAMPLES = 2000
 
 
 def main() -> None:
@@ -95,18 +94,11 @@ def measure(
     pairs = np.array([(_run(one, given)[1], _run(parts["step"], everything)[1]) for _ in range(runs)])
     seconds = {name: float(np.median([_run(parts[name], given)[1] for _ in range(3)])) for name in common}
     before, after = np.median(pairs, axis=0)
+    times = ratio(pairs[:, 1], pairs[:, 0])
     return {
-        "whole": before, "step": after, "ratio": after / before, "interval": interval(pairs), **seconds,
+        "whole": before, "step": after, "ratio": times.value, "interval": (times.low, times.high), **seconds,
         "distance": distance, "samples": pairs.tolist(),
     }  # fmt: skip
-
-
-def interval(pairs: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The middle 95 % of the ratio of medians, over resampled pairs."""
-    chosen = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
-    medians = np.median(pairs[chosen], axis=1)
-    low, high = np.percentile(medians[:, 1] / medians[:, 0], [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _run(program: Program, given: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
