@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,18 @@ def whole(program: Program, name: str) -> Array:
 def draw(pipeline: Pipeline, **changes: Any) -> Array:
     request: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 4, "seed": 5, "output_type": "np"}
     return pipeline(**request | changes).images
+
+
+def in_two_threads(draw_one: Callable[[int], Array], times: int) -> dict[int, list[Array]]:
+    """What `draw_one(0)` and `draw_one(1)` give, `times` each, in two threads that run side by side."""
+    found: dict[int, list[Array]] = {0: [], 1: []}
+
+    def work(index: int) -> None:
+        found[index].extend(draw_one(index) for _ in range(times))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 from PIL import Image
 
 from calotype import Pipeline, backends
-from calotype.backends import Array, BackendOptions
+from calotype.backends import BackendOptions
 from calotype.errors import BackendError, BundleError
 from tests.backends import step_programs
-from tests.backends.contract_cases import Make, draw, snapshot, step_inputs
+from tests.backends.contract_cases import Make, draw, in_two_threads, snapshot, step_inputs
 from tests.bundles import bundle
 from tests.engine.tiny import pipeline_of
 from tests.standin import gpu
@@ -103,16 +102,7 @@ def test_nothing_is_allocated_by_what_was_done_before(
 
 def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, root: Path) -> None:
     pipelines = [Pipeline.load(root, backend, device="cuda") for _ in range(2)]
-    found: dict[int, list[Array]] = {0: [], 1: []}
-
-    def work(index: int) -> None:
-        found[index].extend(draw(pipelines[index], seed=index) for _ in range(4))
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = in_two_threads(lambda index: draw(pipelines[index], seed=index), 4)
     for index in range(2):
         expected = draw(pipeline_of("plain"), seed=index)
         assert len(found[index]) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from calotype import Pipeline
 from calotype.backends import Array
+from tests.backends.contract_cases import in_two_threads
 from tests.bundles import bundle
 from tests.engine import lora_files
 
@@ -45,16 +45,7 @@ def test_graphs_change_no_bit(backend: str, root: Path, scheduler: str) -> None:
 def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, root: Path) -> None:
     pipelines = [Pipeline.load(root, backend, device="cuda") for _ in range(2)]
     alone = [draw(pipeline, seed=index) for index, pipeline in enumerate(pipelines)]
-    found: dict[int, list[Array]] = {0: [], 1: []}
-
-    def work(index: int) -> None:
-        found[index].extend(draw(pipelines[index], seed=index) for _ in range(4))
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = in_two_threads(lambda index: draw(pipelines[index], seed=index), 4)
     for index in range(2):
         assert len(found[index]) == 4
         assert all(np.array_equal(each, alone[index]) for each in found[index])
