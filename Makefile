@@ -6,6 +6,9 @@ TORCH_INDEX ?=
 BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
+# tests run in two processes of one thread each: tracing has only one, and is most of the time
+BESIDE := --numprocesses 2 --dist loadfile
+test: export OMP_NUM_THREADS := 1
 
 .PHONY: help demo test check fix parity score bench compile-check gpu build clean
 
@@ -17,9 +20,9 @@ demo: .venv/ready  ## draw a contact sheet with the checkpoints in demo/ (demo/o
 
 test: .venv/ready .venv-runtime/ready  ## run every test: the runtime's without torch, the others with it
 	$(BUILDER)python -m tests.bundles $(BUNDLES)
-	$(RUNTIME)python -m pytest tests/engine tests/backends tests/test_architecture.py
+	$(RUNTIME)python -m pytest $(BESIDE) tests/engine tests/backends tests/test_architecture.py
 	$(RUNTIME)python -m pytest --rehearse tests/gpu
-	$(BUILDER)python -m pytest tests/export tests/parity tests/demo tests/benchmarks
+	$(BUILDER)python -m pytest $(BESIDE) tests/export tests/parity tests/demo tests/benchmarks
 
 check: .venv/ready .venv-runtime/ready  ## format, lint, types and the fast tests
 	$(BUILDER)ruff format --check
@@ -73,5 +76,5 @@ clean:  ## remove what the other targets made, the environments included
 .venv-runtime/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-runtime
 	$(RUNTIME)pip install --quiet --constraint constraints.txt --editable '.[onnxruntime,openvino,plot]' \
-		pytest pytest-timeout hypothesis onnx
+		pytest pytest-timeout pytest-xdist hypothesis onnx
 	touch $@
