@@ -185,6 +185,7 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         "backend": result.backend,
         "evaluations": result.evaluations,
         "timings": dict(result.timings),
+        "device_timings": dict(result.device_timings),
         "truncated": list(result.truncated),
         "negative_truncated": list(result.negative_truncated),
         "nsfw_content_detected": result.nsfw_content_detected,

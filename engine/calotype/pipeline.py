@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from calotype.noise import Generator
 from calotype.parameters import describe
 from calotype.planning import plan
 from calotype.request import Request
-from calotype.result import Result, seconds, timings
+from calotype.result import Meter, Result
 from calotype.schedule import Schedule
 from calotype.text import Embeddings
 from calotype.tokenizer import Tokens
@@ -199,7 +198,7 @@ class Pipeline:
                 program.close()
 
     def _draw(self, request: Request) -> Result:
-        begun, before = time.perf_counter(), seconds(self._loaded.programs)
+        meter = Meter(self._loaded.programs)
         conditioning.check(request, self.manifest)
         request = prompts.settle(request, self.manifest)
         schedule = self._schedule(request)
@@ -208,11 +207,11 @@ class Pipeline:
         start = conditioning.begin(request, self.manifest, self._loaded.senses, schedule, draws)
         latents = self._denoise(request, schedule, embeddings, start, draws)
         pictures, flags = self._pictures(request, latents, start)
-        total = time.perf_counter() - begun
         return Result(
             images=pictures,
             seeds=draws.seeds,
-            timings=timings(self._loaded.programs, before, total),
+            timings=meter.timings(),
+            device_timings=meter.device_timings(),
             truncated=self._truncated(request.prompt),
             negative_truncated=self._truncated(request.negative_prompt),
             nsfw_content_detected=flags,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,8 @@ class Result:
 
     `images` is a list of PIL images, or an array (n, height, width, 3) in [0, 1] for `np`, or (n, C, H, W) for
     `latent`. `seeds` holds one seed a generator: one for the whole request, or one a picture where a list was
-    given. `timings` are seconds by program, `runtime` (everything outside the programs) and `total`.
+    given. `timings` are seconds by program, `runtime` (everything outside the programs) and `total`; `device_timings`
+    are those that a GPU's own clock shows, by program, and empty without one.
     `truncated` has, for each prompt, the text that fell off past the model's 77 tokens, and `negative_truncated` for
     each negative prompt that was given. `nsfw_content_detected`
     is None without a safety checker. `evaluations` counts rows of the schedule: UNet calls a picture.
@@ -29,6 +30,7 @@ class Result:
     images: Any
     seeds: tuple[int, ...]
     timings: Mapping[str, float]
+    device_timings: Mapping[str, float]
     truncated: tuple[str, ...]
     negative_truncated: tuple[str, ...]
     nsfw_content_detected: list[bool] | None
@@ -45,6 +47,11 @@ class TimedProgram:
         self.asynchronous: bool = program.asynchronous
         self.seconds = 0.0
         self._program = program
+
+    @property
+    def device_seconds(self) -> float:
+        """See `Program.device_seconds`."""
+        return self._program.device_seconds
 
     def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
         """See `Program.bind`."""
@@ -97,16 +104,31 @@ class TimedProgram:
             self.seconds += time.perf_counter() - begun
 
 
-def timings(programs: Sequence[TimedProgram], before: Mapping[str, float], total: float) -> dict[str, float]:
-    """Seconds by program since `before`, what was spent outside of them, and `total`."""
-    found = seconds(programs)
-    spent = {name: found[name] - before[name] for name in found if found[name] > before[name]}
-    return spent | {"runtime": total - sum(spent.values()), "total": total}
+class Meter:
+    """What programs spend from now on."""
 
+    def __init__(self, programs: Sequence[TimedProgram]) -> None:
+        self._programs = programs
+        self._before = [(program.seconds, program.device_seconds) for program in programs]
+        self._begun = time.perf_counter()
 
-def seconds(programs: Sequence[TimedProgram]) -> dict[str, float]:
-    """Seconds spent in each program so far; the step programs of all batch sizes count as one."""
-    found: dict[str, float] = {}
-    for program in programs:
-        found[program.spec.name] = found.get(program.spec.name, 0.0) + program.seconds
-    return found
+    def timings(self) -> dict[str, float]:
+        """Seconds by program, what was spent outside of them as `runtime`, and `total`."""
+        total = time.perf_counter() - self._begun
+        spent = self._sum([program.seconds - before for program, (before, _) in self._pairs()])
+        return spent | {"runtime": total - sum(spent.values()), "total": total}
+
+    def device_timings(self) -> dict[str, float]:
+        """Seconds by program of the GPU's own clock; empty without one."""
+        return self._sum([program.device_seconds - before for program, (_, before) in self._pairs()])
+
+    def _pairs(self) -> Iterable[tuple[TimedProgram, tuple[float, float]]]:
+        return zip(self._programs, self._before, strict=True)
+
+    def _sum(self, spent: Sequence[float]) -> dict[str, float]:
+        """By name: the step programs of all batch sizes count as one. What did not run is left out."""
+        found: dict[str, float] = {}
+        for program, seconds in zip(self._programs, spent, strict=True):
+            if seconds > 0:
+                found[program.spec.name] = found.get(program.spec.name, 0.0) + seconds
+        return found

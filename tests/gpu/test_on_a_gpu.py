@@ -51,6 +51,15 @@ def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, ro
         assert all(np.array_equal(each, alone[index]) for each in found[index])
 
 
+def test_the_gpus_clock_tells_what_each_program_took(backend: str, root: Path) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    for _ in range(3):
+        result = pipeline("a red circle", num_inference_steps=3, seed=5, output_type="np")
+        found = result.device_timings
+        assert set(found) == {"text_encoder", "unet_step", "vae_decoder", "safety_checker"}
+        assert all(seconds > 0 for seconds in found.values())
+
+
 def test_a_lora_is_taken_off_exactly(backend: str, root: Path, tmp_path: Path) -> None:
     style = lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1))
     pipeline, reference = (

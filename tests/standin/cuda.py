@@ -6,7 +6,6 @@ So a read before its wait finds garbage, and memory that is written again too ea
 from __future__ import annotations
 
 import ctypes
-import enum
 import itertools
 import threading
 from collections.abc import Callable
@@ -17,35 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.standin.conforming import RECORDED
+from tests.standin.cuda_enums import Capture, Copy, Status
 
 Work = Callable[[], object]
 _ALIGNMENT = 256
 _GARBAGE = 0xCD
-
-
-class Status(enum.IntEnum):
-    """The codes of cudaError_t that are used here."""
-
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorStreamCaptureUnsupported = 900
-
-
-class Copy(enum.Enum):
-    """Where a copy goes."""
-
-    cudaMemcpyHostToDevice = "host", "device"
-    cudaMemcpyDeviceToHost = "device", "host"
-    cudaMemcpyDeviceToDevice = "device", "device"
-
-
-class Capture(enum.Enum):
-    """Whose calls a capture forbids."""
-
-    cudaStreamCaptureModeGlobal = 0
-    cudaStreamCaptureModeThreadLocal = 1
-    cudaStreamCaptureModeRelaxed = 2
 
 
 class Cuda:
@@ -62,6 +37,8 @@ class Cuda:
         self._queues: dict[int, list[Work]] = {}
         self._captures: dict[int, tuple[int, list[Work]]] = {}  # stream -> thread, work
         self._events: dict[int, tuple[int, Work] | None] = {}
+        self.clock = 0.0  # milliseconds: each piece of work takes one
+        self._reached: dict[int, float] = {}  # event -> when
         self._graphs: dict[int, list[Work]] = {}
         self._handles = itertools.count(1)
         self._lock = threading.RLock()
@@ -185,7 +162,8 @@ class Cuda:
         return Status.cudaSuccess, event
 
     def cudaEventRecord(self, event: int, stream: int) -> Any:
-        def mark() -> None: ...
+        def mark() -> None:
+            self._reached[event] = self.clock
 
         self._events[event] = stream, mark
         self.push(stream, mark)
@@ -196,6 +174,9 @@ class Cuda:
         if recorded is not None:
             self._run(recorded[0], until=recorded[1])
         return (Status.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> Any:
+        return Status.cudaSuccess, self._reached[end] - self._reached[start]
 
     def cudaEventDestroy(self, event: int) -> Any:
         del self._events[event]
@@ -244,4 +225,5 @@ class Cuda:
         with self._lock:
             queue = self._queues[stream]
             while queue and (until is None or until in queue):
+                self.clock += 1.0
                 queue.pop(0)()

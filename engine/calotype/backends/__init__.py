@@ -84,6 +84,11 @@ class Program(Protocol):
     spec: ProgramSpec
     asynchronous: bool  # runs may return before they are done, and binding then waits for an earlier one
 
+    @property
+    def device_seconds(self) -> float:
+        """What a GPU spent on it so far, by its own clock: from a run's launch to its end. 0 without a GPU."""
+        ...
+
     def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Set inputs, whole; dtype and shape must be the spec's, or nothing is set. BackendError."""
         ...

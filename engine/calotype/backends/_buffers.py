@@ -74,6 +74,7 @@ class BufferedProgram:
     """A `Program` over an `Engine`: one buffer a tensor, and carrying swaps two of them."""
 
     asynchronous = False
+    device_seconds = 0.0
 
     def __init__(self, spec: ProgramSpec, engine: Engine) -> None:
         self.spec = spec

@@ -6,7 +6,8 @@ import ctypes
 import gc
 import importlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,38 @@ class Pinned:
     def mark_read(self) -> None:
         """Everything launched so far has to be done before the next `fill`."""
         self._device.call("cudaEventRecord", self._read, self._device.stream)
+
+
+class Stopwatch:
+    """Adds up, by the GPU's own clock, the seconds from when work is begun until it is done."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._total = 0.0
+        self._begun, self._ended = (self._event() for _ in range(2))
+        self._pending = False
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """What is launched inside counts; until `seconds` is asked, what lies between two such pieces counts too."""
+        if not self._pending:
+            self._device.call("cudaEventRecord", self._begun, self._device.stream)
+        yield
+        self._device.call("cudaEventRecord", self._ended, self._device.stream)
+        self._pending = True
+
+    def seconds(self) -> float:
+        """So far. Waits for what is pending."""
+        if self._pending:
+            self._device.call("cudaEventSynchronize", self._ended)
+            self._total += self._device.call("cudaEventElapsedTime", self._begun, self._ended) / 1000
+            self._pending = False
+        return self._total
+
+    def _event(self) -> Any:
+        event = self._device.call("cudaEventCreateWithFlags", self._device.cuda.cudaEventDefault)
+        weakref.finalize(self, self._device.release, "cudaEventDestroy", event)
+        return event
 
 
 class Graph:

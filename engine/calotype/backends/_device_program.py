@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from calotype.backends import Array
+from calotype.backends import Array, _sweeps
 from calotype.backends._contract import Contract, label, reported
-from calotype.backends._cuda import Device, Graph, Memory, Pinned
+from calotype.backends._cuda import Device, Graph, Memory, Pinned, Stopwatch
 from calotype.manifest import ProgramSpec, TensorSpec
 from calotype.memory import tensor_bytes
-
-# A recorded sweep holds every kernel of every row: beyond this many rows, single steps are launched one by one.
-LONGEST_SWEEP = 128
-KEPT_SWEEPS = 4
-_ALIGNMENT = 256
 
 
 class Launcher(Protocol):
@@ -42,16 +36,6 @@ class Launcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Sweep:
-    """All rows of a schedule as one graph; `table` holds the inputs that change, `slots` where."""
-
-    graph: Graph
-    table: Memory
-    staging: Pinned
-    slots: tuple[Mapping[str, int], ...]  # of each row, by input: where in the table
-
-
 class DeviceProgram:
     """A `Program` over a `Launcher`: a carried output is copied into its input on the device.
 
@@ -73,7 +57,8 @@ class DeviceProgram:
         self._pinned: dict[str, Pinned] = {}  # of the tensors that really cross
         self._warm = False
         self._step: Graph | None = None
-        self._sweeps: dict[tuple[tuple[str, ...], ...], _Sweep] = {}
+        self._sweeps = _sweeps.Sweeps(device, self._memory, self._sizes, self._once, self._record)
+        self._stopwatch = Stopwatch(device)
         for tensor in tensors:
             launcher.attach(tensor, self._memory[tensor.name].address)
 
@@ -111,7 +96,7 @@ class DeviceProgram:
         """See `Program.run`. Without outputs to return, it returns before the run is done."""
         self.bind(inputs)
         self._contract.check_run()
-        with reported(f"{label(self.spec)}: the run failed"):
+        with reported(f"{label(self.spec)}: the run failed"), self._stopwatch.running():
             self._launch()
         self._contract.has_run = True
         return self._read([name for name in self._contract.outputs if name not in self._contract.carried])
@@ -119,7 +104,7 @@ class DeviceProgram:
     def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
         """See `Program.sweep`: one launch, once the same kind of schedule was recorded."""
         contract = self._contract
-        if not self._graphs or not self._warm or not 1 < len(rows) <= LONGEST_SWEEP:
+        if not self._graphs or not self._warm or not 1 < len(rows) <= _sweeps.LONGEST:
             for inputs in rows:
                 self.run(inputs)
             return
@@ -128,8 +113,8 @@ class DeviceProgram:
             contract.given.update(inputs)
         contract.check_run()
         self._device.activate()
-        with reported(f"{label(self.spec)}: the run failed"):
-            self._launch_sweep(rows)
+        with reported(f"{label(self.spec)}: the run failed"), self._stopwatch.running():
+            self._sweeps.launch(rows)
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Program.replace_weights`."""
@@ -143,6 +128,12 @@ class DeviceProgram:
     def wait(self) -> None:
         """See `Program.wait`."""
         self._device.synchronize()
+        self._stopwatch.seconds()
+
+    @property
+    def device_seconds(self) -> float:
+        """See `Program.device_seconds`."""
+        return self._stopwatch.seconds()
 
     def close(self) -> None:
         """See `Program.close`. Closing twice is closing once."""
@@ -157,19 +148,22 @@ class DeviceProgram:
         self._device.activate()
         self._device.synchronize()
         self._step = None
-        self._sweeps.clear()
+        self._sweeps.forget()
 
     def _launch(self) -> None:
         """One run, as it is or recorded."""
         if self._step is not None:
             self._step.launch()
         elif self._graphs and self._warm:
-            self._open().check_recording()
-            self._step = self._device.record(self._once)
+            self._step = self._record(self._once)
             self._step.launch()
         else:
             self._once()
             self._warm = True
+
+    def _record(self, launch: Callable[[], None]) -> Graph:
+        self._open().check_recording()
+        return self._device.record(launch)
 
     def _open(self) -> Launcher:
         self._contract.check_open()
@@ -180,33 +174,6 @@ class DeviceProgram:
         self._open().launch()
         for output, into in self._contract.carried.items():
             self._device.copy(self._memory[into].address, self._memory[output].address, self._sizes[output])
-
-    def _launch_sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
-        kind = tuple(tuple(sorted(inputs)) for inputs in rows)
-        sweep = self._sweeps.pop(kind, None) or self._record_sweep(kind)
-        self._sweeps[kind] = sweep  # the most recent is the last
-        while len(self._sweeps) > KEPT_SWEEPS:  # what it holds may be in use
-            self._device.synchronize()
-            del self._sweeps[next(iter(self._sweeps))]
-        for inputs, slots in zip(rows, sweep.slots, strict=True):
-            for name, value in inputs.items():
-                sweep.staging.fill(value, slots[name])
-        self._device.upload(sweep.table.address, sweep.staging.address, sweep.table.size)
-        sweep.staging.mark_read()
-        sweep.graph.launch()
-
-    def _record_sweep(self, kind: tuple[tuple[str, ...], ...]) -> _Sweep:
-        self._open().check_recording()
-        slots, size = _slots(kind, self._sizes)
-        table = Memory(self._device, size)
-
-        def launch() -> None:
-            for row in slots:
-                for name, at in row.items():
-                    self._device.copy(self._memory[name].address, table.address + at, self._sizes[name])
-                self._once()
-
-        return _Sweep(self._device.record(launch), table, Pinned(self._device, size), slots)
 
     def _staging(self, name: str) -> Pinned:
         if name not in self._pinned:
@@ -230,18 +197,3 @@ class DeviceProgram:
             name: self._pinned[name].bytes.view(tensors[name].dtype).reshape(tensors[name].shape)
             for name in names
         }
-
-
-def _slots(
-    kind: tuple[tuple[str, ...], ...], sizes: Mapping[str, int]
-) -> tuple[tuple[Mapping[str, int], ...], int]:
-    """Where each row's inputs lie in a table, and its size in bytes."""
-    slots: list[Mapping[str, int]] = []
-    end = 0
-    for names in kind:
-        row: dict[str, int] = {}
-        for name in names:
-            row[name] = end
-            end += -(-sizes[name] // _ALIGNMENT) * _ALIGNMENT
-        slots.append(row)
-    return tuple(slots), end
