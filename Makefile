@@ -10,7 +10,7 @@ BUNDLES := .cache/test-bundles
 BESIDE := --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test check fix parity score bench compile-check gpu build clean
+.PHONY: help demo test check fix parity score bench bench-full compile-check gpu build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -41,12 +41,40 @@ parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: ev
 score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
 	$(BUILDER)python demo/score
 
-bench: .venv/ready .cache/bench/demo  ## latency of the demo checkpoint beside its peers, all drawing in turn
-	$(BUILDER)calotype-bench latency .cache/bench/demo --backend openvino --against onnxruntime,eager,eager-bf16 \
-		--checkpoint demo/text-to-image --runs 10 -o benchmarks/results/demo.json
+bench: .venv/ready .cache/bench/demo-fp32 .cache/bench/demo-bf16  ## the demo checkpoint beside its peers: latency, fidelity, report
+	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --backend openvino \
+		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 10 \
+		--title "The demo checkpoint" -o benchmarks/results/demo.json
+	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --against demo/text-to-image --backend openvino,onnxruntime \
+		--prompts benchmarks/prompts.txt --title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
+	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --against demo/text-to-image --backend openvino \
+		--prompts benchmarks/prompts.txt --title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
+	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
+	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
-.cache/bench/demo: | .venv/ready
-	$(BUILDER)calotype-export build demo/text-to-image -o $@
+# at full size one engine at a time is in memory; hours on two cores: STEPS=2 RUNS=3 makes it less
+STEPS ?= 20
+RUNS ?= 3
+PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
+FULL := sd15 sd21-base
+
+bench-full: $(FULL:%=.cache/bench/%.json)  ## the same on random weights of sd15 and sd21-base at full size: hours
+	$(BUILDER)calotype-bench report $^ -o .cache/bench/report-full.html
+
+.cache/bench/%.json: .cache/bench/%-fp32 .cache/bench/%-bf16
+	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
+		--against onnxruntime,$(PEERS) --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
+		--title "$* at full size, random weights" -o $@
+
+.cache/bench/demo-%: | .venv/ready
+	$(BUILDER)calotype-export build demo/text-to-image --precision $* -o $@
+
+.cache/bench/%-fp32 .cache/bench/%-bf16: .cache/bench/%
+	$(BUILDER)calotype-export build .cache/bench/$* --precision fp32 -o .cache/bench/$*-fp32
+	$(BUILDER)calotype-export build .cache/bench/$* --precision bf16 -o .cache/bench/$*-bf16
+
+$(FULL:%=.cache/bench/%): | .venv/ready
+	$(BUILDER)calotype-export synthetic $(@F) -o $@
 
 compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
 	$(BUILDER)python benchmarks/compile_check.py
@@ -70,7 +98,7 @@ clean:  ## remove what the other targets made, the environments included
 	$(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BUILDER)pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(BUILDER)pip install --quiet --constraint constraints.txt torch \
-		--editable '.[export,onnxruntime,openvino,plot,demo,check]'
+		--editable '.[export,onnxruntime,openvino,plot,demo,bench,check]'
 	touch $@
 
 .venv-runtime/ready: pyproject.toml constraints.txt

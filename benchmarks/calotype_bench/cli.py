@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from calotype.bundle import Bundle
 from calotype.errors import CalotypeError, RequestError
-from calotype_bench import floor, latency, machine, report_text
-from calotype_bench.jobs import Engine, Job
-from calotype_bench.rates import measure as measure_rates
-
-PEERS = ("eager", "eager-bf16", "eager-fp16", "compile", "compile-bf16", "compile-fp16")
-PROMPT = "a painting of a lighthouse in a storm"
+from calotype_bench import commands, peers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given, argparse.Namespace(arguments=tuple(given)))
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -40,88 +31,110 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="calotype-bench", description="Measure compiled bundles beside their peers."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("latency", help="seconds a picture, engines drawing in turn")
-    command.set_defaults(command=_latency)
-    add = command.add_argument
-    add("bundle", type=Path, metavar="BUNDLE")
-    add("--backend", default="auto", help="of the first row (default: %(default)s)")
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+    latency = commands_of.add_parser(
+        "latency",
+        help="seconds a picture, engines drawing in turn",
+        description="Seconds a picture of bundles and peers, each in a process of its own, drawing in turn. "
+        "The first row is the first bundle on --backend; ratios are to it.",
+    )
+    latency.set_defaults(command=commands.latency)
+    _shared(latency)
+    add = latency.add_argument
     add("--against", type=_names, default=(), metavar="NAMES",
-        help=f"other rows: backends, or of {', '.join(PEERS)}, separated by commas")  # fmt: skip
-    add("--checkpoint", type=Path, metavar="FOLDER", help="what the bundle was made from, for peers")
-    add("--steps", type=int, default=20, help="inference steps (default: %(default)s)")
-    add("--runs", type=int, default=10, help="of every engine (default: %(default)s)")
-    add("--batch", type=int, default=1, help="pictures a run (default: %(default)s)")
+        help=f"other rows, separated by commas: backends, or {', '.join(peers.PEERS)}, each also with -bf16 or "
+        "-fp16")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="FOLDER", help="what the bundles were made from, for peers")
+    add("--steps", type=_numbers, default=(20,), help="inference steps; several: 10,20,50 (default: 20)")
+    add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
+    add(
+        "--runs",
+        type=_positive,
+        default=10,
+        help="of every engine, after one to warm up (default: %(default)s)",
+    )
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
-    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    add("--threads", type=int, help="(default: the libraries' choice)")
-    add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
+    add("--one-at-a-time", action="store_true",
+        help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
+    add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")
+    compare = commands_of.add_parser(
+        "compare",
+        help="how far pictures are from eager diffusers'",
+        description="The same requests through eager diffusers in fp32, through bundles, and, as the noise floor, "
+        "through eager diffusers in other precisions: latents and pictures.",
+    )
+    compare.set_defaults(command=commands.compare)
+    _shared(compare)
+    add = compare.add_argument
+    add("--against", type=Path, required=True, metavar="CHECKPOINT", help="what the bundles were made from")
+    add("--noise", type=_precisions, default=("bf16",),
+        help="precisions of eager diffusers that show the noise floor; several: bf16,fp16 (default: bf16)")  # fmt: skip
+    add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
+    add("--seeds", type=_numbers, default=(1,), help="several: 1,2,3 (default: 1)")
+    add("--steps", type=_positive, default=20, help="inference steps (default: %(default)s)")
+    add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
+    add("--pictures", type=int, default=2, help="pairs kept in the result for reports (default: %(default)s)")
+    report = commands_of.add_parser("report", help="one page of results that were written with -o")
+    report.set_defaults(command=commands.report)
+    report.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    tables = commands_of.add_parser(
+        "tables",
+        help="bring tables in Markdown files up to date with results",
+        description="Writes each table between `<!-- table KIND RESULT.json -->` and `<!-- end -->` anew.",
+    )
+    tables.set_defaults(command=commands.tables)
+    tables.add_argument("files", type=Path, nargs="+", metavar="FILE.md")
+    tables.add_argument(
+        "--check", action="store_true", help="write nothing; fail where a table is out of date"
+    )
     return parser
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "bundles",
+        type=Path,
+        nargs="+",
+        metavar="BUNDLE",
+        help="of one checkpoint, in one precision or several",
+    )
+    add(
+        "--backend",
+        type=_names,
+        default=("auto",),
+        help="of every bundle; several: openvino,onnxruntime (default: auto)",
+    )
+    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--threads", type=_positive, help="(default: the libraries' choice)")
+    add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
+    add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _latency(options: argparse.Namespace) -> None:
-    for name in ("steps", "runs", "batch"):
-        if getattr(options, name) < 1:
-            raise RequestError(f"--{name}: expected at least 1, found {getattr(options, name)}")
-    bundle = Bundle.open(options.bundle)
-    engines = [_engine(options, bundle, name) for name in (options.backend, *options.against)]
-    job = Job(PROMPT, options.steps, 0, options.scheduler, batch=options.batch)
-    rows = latency.measure(engines, job, options.runs, _progress)
-    print(report_text.table(rows))
-    rates = measure_rates(bundle.manifest.precision, options.device, options.threads)
-    drawn = next((row.samples[0] for row in rows if row.samples), None)
-    least: dict[str, float] = {}
-    if drawn is not None:
-        least = floor.seconds(floor.operations(bundle, options.batch, drawn.evaluations), rates)
-        print("\n" + report_text.floors(rows, least, rates))
-    if options.output is not None:
-        content = {
-            "command": ["calotype-bench", *sys.argv[1:]],
-            "machine": machine.describe(),
-            "bundle": {"digest": bundle.digest, "precision": bundle.manifest.precision},
-            "job": dataclasses.asdict(job),
-            "timed": "wall seconds from the call until the picture is a numpy array; one picture to warm up",
-            "rates": dataclasses.asdict(rates),
-            "floor_seconds": least,
-            "rows": [dataclasses.asdict(row) for row in rows],
-        }
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-
-
-def _engine(options: argparse.Namespace, bundle: Bundle, name: str) -> Engine:
-    """A backend's name, or a peer's with its precision."""
-    if name not in PEERS:
-        return Engine("calotype", str(options.bundle), name, "", options.device, options.threads)
-    if options.checkpoint is None:
-        raise RequestError(
-            f"--against {name} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
+def _precisions(text: str) -> tuple[str, ...]:
+    found = _names(text)
+    unknown = [name for name in found if name not in peers.PRECISIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(peers.PRECISIONS)}, found {unknown[0]!r}"
         )
-    _check_same(bundle, options.checkpoint)
-    kind, _, dtype = name.partition("-")
-    return Engine(kind, str(options.checkpoint), "", dtype or "fp32", options.device, options.threads)
+    return found
 
 
-def _check_same(bundle: Bundle, checkpoint: Path) -> None:
-    """RequestError where the checkpoint's weights are not those that the bundle was made from."""
-    recorded: dict[str, Any] = dict(bundle.manifest.source.get("sha256", {}))
-    for name, expected in recorded.items():
-        path = checkpoint / name
-        if not path.is_file():
-            raise RequestError(
-                f"--checkpoint: {path} is missing", "name the folder that the bundle was made from"
-            )
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            raise RequestError(f"--checkpoint: {path}: expected sha256 {expected}, found {found}")
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in _names(text))
 
 
-def _progress(done: int, total: int) -> None:
-    """A line that is written over, on a terminal; nothing in a pipe."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rmeasuring {done}/{total}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
+    return number

@@ -11,21 +11,19 @@ import tempfile
 import time
 from typing import Any
 
+from calotype_bench.environments import PeerError, variables
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-
-
-class PeerError(Exception):
-    """An engine that could not be loaded, or could not draw; the message is the last that it said."""
 
 
 class Worker:
     """A running process with one engine. It does nothing while nobody asks it to draw."""
 
     def __init__(self, engine: Engine, python: str = sys.executable) -> None:
+        """PeerError where it cannot be loaded."""
         self.engine = engine
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
-            [python, "-m", "calotype_bench.worker"],
+            [python, "-m", "calotype_bench.worker"], env=variables(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
         )  # fmt: skip
         assert self._process.stdin is not None

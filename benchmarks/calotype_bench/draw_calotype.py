@@ -6,11 +6,12 @@ import importlib
 import time
 from importlib import metadata
 
-import numpy as np
-
 from calotype import Pipeline
+from calotype_bench import energy, laps
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.worker import Drawer, resident_bytes
+from calotype_bench.worker import Drawer, resident_bytes, save_drawn
+
+_OTHER_RUNS = 8  # of programs, beside the UNet's evaluations: at most
 
 
 def load(engine: Engine) -> Drawer:
@@ -21,25 +22,39 @@ def load(engine: Engine) -> Drawer:
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
         self._pipeline = Pipeline.load(
-            engine.path, engine.backend, device=engine.device, threads=engine.threads
+            engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
         )
         self._on_gpu = engine.device != "cpu"
+        self._energy = energy.Meter()
+        self._lap_seconds = laps.cost()  # the pipeline times its programs in the same way
         self.backend = self._pipeline.backend
-        self.versions = {"calotype": metadata.version("calotype"), "numpy": np.__version__}
+        libraries = ("calotype", "numpy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings")
+        self.versions = {name: version for name in libraries if (version := _version(name))}
 
     def draw(self, job: Job, save: str = "") -> Drawn:
-        arguments = {
-            "num_inference_steps": job.steps, "seed": job.seed, "scheduler": job.scheduler,
-            "guidance_scale": job.guidance_scale, "num_images_per_prompt": job.batch,
-        }  # fmt: skip
         begun = time.perf_counter()
-        result = self._pipeline(job.prompt, **arguments, output_type="np")
+        with self._energy.measuring():
+            result = self._pipeline(
+                job.prompt, num_inference_steps=job.steps, seed=job.seed, scheduler=job.scheduler,
+                guidance_scale=job.guidance_scale, num_images_per_prompt=job.batch, output_type="np",
+            )  # fmt: skip
         seconds = time.perf_counter() - begun
         if save:
-            np.save(save, self._pipeline(job.prompt, **arguments, output_type="latent").images)
+            save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
         device = _device_bytes() if self._on_gpu else 0
-        return Drawn(seconds, parts, result.evaluations, resident_bytes(), device, save)
+        measuring = (result.evaluations + _OTHER_RUNS) * self._lap_seconds
+        return Drawn(
+            seconds, parts, result.device_timings, result.evaluations, resident_bytes(), device,
+            self._energy.joules, measuring,
+        )  # fmt: skip
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _device_bytes() -> int:

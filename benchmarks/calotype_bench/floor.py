@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from calotype.bundle import Bundle
 from calotype_bench import flops
+from calotype_bench.latency import Measurement
 from calotype_bench.rates import Rates
 
 
@@ -34,6 +35,20 @@ def seconds(work: Mapping[str, Mapping[str, int]], rates: Rates) -> dict[str, fl
     """By program, and `total`."""
     found = {name: rates.floor(counts) for name, counts in work.items()}
     return found | {"total": sum(found.values())}
+
+
+def of_measurement(
+    bundles: Sequence[Bundle], measurement: Measurement, rates: Mapping[str, Rates]
+) -> dict[str, dict[str, float]]:
+    """Least seconds of a measured job by precision and part: of the first bundle in each precision."""
+    drawn = [row.samples[0].evaluations for row in measurement.rows if row.samples]
+    if not drawn:
+        return {}
+    first = {bundle.manifest.precision: bundle for bundle in reversed(bundles)}
+    return {
+        precision: seconds(operations(bundle, measurement.job.batch, drawn[0]), rates[precision])
+        for precision, bundle in first.items()
+    }
 
 
 def _smallest(bundle: Bundle, name: str) -> str:

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from calotype import backends
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
-from calotype_bench import floor, latency, machine, rates, report_text
-from calotype_bench.cli import PROMPT
+from calotype_bench import floor, latency, machine, operators, portability, rates, report_text, rows
+from calotype_bench.commands import PROMPT
 from calotype_bench.jobs import Engine, Job
+from calotype_bench.results import Latency
 from calotype_export import build, synthetic
 from calotype_export.build import BuildOptions
 from calotype_export.compile import compile_bundle
@@ -73,8 +74,11 @@ def main() -> None:
     }
     found = rates.measure(plan.precision, plan.device)
     result["rates"] = dataclasses.asdict(found)
+    result["plans of other capabilities"] = portability.probe(ROOT / ".cache" / "test-bundles" / "plain")
     with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
-        result["models"] = {model: measure(model, plan, found, Path(folder) / model) for model in plan.models}
+        result["models"] = {
+            model: measure(model, plan, found, described, Path(folder) / model) for model in plan.models
+        }
     path = options.output / f"gpu-{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(f"written: {path}")
@@ -97,7 +101,9 @@ def tests(rehearse: bool) -> str:
     return (run.stdout.splitlines() or run.stderr.splitlines() or ["pytest said nothing"])[-1]
 
 
-def measure(model: str, plan: Plan, found: rates.Rates, folder: Path) -> dict[str, Any]:
+def measure(
+    model: str, plan: Plan, found: rates.Rates, where: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
     """The rows of one model: every backend and peer in turn, for each batch size."""
     folder.mkdir()
     checkpoint, root = draft(model, plan, folder)
@@ -105,10 +111,33 @@ def measure(model: str, plan: Plan, found: rates.Rates, folder: Path) -> dict[st
     usable = [backend for backend, reason in reasons.items() if not reason]
     for backend, reason in reasons.items():
         print(f"{model} {backend}: {reason or 'ready'}", flush=True)
-    engines = [Engine("calotype", str(root), backend, "", plan.device) for backend in usable]
-    engines += [Engine(peer, str(checkpoint), "", plan.precision, plan.device) for peer in plan.peers]
-    batches = {str(batch): _rows(root, engines, batch, plan, found) for batch in plan.batches}
-    return {"backends": reasons, "batches": batches}
+    engines = [Engine("calotype", str(root), backend, plan.precision, plan.device) for backend in usable] + [
+        Engine(peer, str(checkpoint), "", plan.precision, plan.device) for peer in plan.peers
+    ]
+    bundle = Bundle.open(root)
+    width, height = bundle.manifest.width, bundle.manifest.height
+    jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
+    measurements = latency.measure(engines, jobs, plan.runs, lambda *_: None)
+    result = Latency(
+        title=model,
+        command=("make", "gpu"),
+        machine=where,
+        bundles=rows.described([bundle]),
+        measurements=tuple(measurements),
+        rates={plan.precision: found},
+        floors=tuple(
+            floor.of_measurement([bundle], measurement, {plan.precision: found})
+            for measurement in measurements
+        ),
+        operators={
+            engine.label: {
+                "unet_step": operators.measure(root, "unet_step", engine.backend, plan.device, None)
+            }
+            for engine in engines[: len(usable)]
+        },
+    )
+    print(f"\n{report_text.latency(result)}", flush=True)
+    return {"backends": reasons, "latency": dataclasses.asdict(result)}
 
 
 def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
@@ -132,19 +161,6 @@ def prepare(root: Path, backend: str) -> str:
     except CalotypeError as error:
         return error.message
     return ""
-
-
-def _rows(
-    root: Path, engines: Sequence[Engine], batch: int, plan: Plan, found: rates.Rates
-) -> dict[str, Any]:
-    job = Job(PROMPT, plan.steps, 0, batch=batch)
-    rows = latency.measure(engines, job, plan.runs, lambda *_: None)
-    print(f"\n{root.parent.name}, batch {batch}, {plan.steps} steps\n{report_text.table(rows)}", flush=True)
-    drawn = [row.samples[0].evaluations for row in rows if row.samples]
-    least = floor.seconds(floor.operations(Bundle.open(root), batch, drawn[0]), found) if drawn else {}
-    if drawn:
-        print("\n" + report_text.floors(rows, least, found), flush=True)
-    return {"floor_seconds": least, "rows": [dataclasses.asdict(row) for row in rows]}
 
 
 def _described(plan: Plan) -> tuple[str, dict[str, Any]]:

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 class Engine:
     """What draws: a bundle in Calotype, or a checkpoint in a peer."""
 
-    name: str  # calotype, eager or compile
+    name: str  # calotype, or a kind of `peers`
     path: str  # a bundle's folder or a checkpoint's
-    backend: str = "auto"  # of Calotype
-    dtype: str = "fp32"  # of a peer: fp32, fp16 or bf16
+    backend: str = ""  # of Calotype
+    dtype: str = "fp32"  # fp32, fp16 or bf16
     device: str = "cpu"
     threads: int | None = None  # None: the library's own choice
 
     @property
     def label(self) -> str:
         """What tables call it."""
-        return f"calotype {self.backend}" if self.name == "calotype" else f"{self.name} {self.dtype}"
+        return " ".join(part for part in (self.name, self.backend, self.dtype) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,13 @@ class Job:
     scheduler: str = "ddim"
     guidance_scale: float = 7.5
     batch: int = 1
+    width: int = 512
+    height: int = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a worker says when it can draw. Seconds are of a cold start; memory is in bytes."""
+    """What a worker says when it can draw. Seconds are of a cold start."""
 
     backend: str
     import_seconds: float  # from the start of the process until its libraries are imported
@@ -51,10 +53,12 @@ class Drawn:
 
     seconds: float
     parts: Mapping[str, float]  # by program; `runtime` is everything outside of them
+    device_parts: Mapping[str, float]  # by program, of the GPU's own clock; empty without one
     evaluations: int  # of the UNet, a picture
     resident_bytes: int  # the process's peak so far
-    device_bytes: int  # of the GPU, in use by the process; 0 on a CPU
-    latents: str = ""  # a .npy file, where one was asked for
+    device_bytes: int  # of the GPU, in use; 0 on a CPU
+    joules: float | None  # of the whole machine meanwhile; None where it does not tell
+    measuring_seconds: float  # what it cost to time the parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from calotype_bench.conversation import PeerError, Worker
+from calotype_bench import fidelity, peers
+from calotype_bench.conversation import Worker
+from calotype_bench.environments import PeerError, Say
+from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.statistics import Ratio, Summary, ratio, summarise
 
@@ -24,10 +24,10 @@ class Row:
 
     engine: Engine
     ready: Ready | None
-    first: Drawn | None  # the warm-up, which is what a user waits for after loading
+    first: Drawn | None  # the warm-up: of a run's first job, what a user waits for after loading
     samples: tuple[Drawn, ...]
     failure: str = ""
-    distance: float | None = None  # relative L2 of the latents from the first row's
+    fidelity: Fidelity | None = None  # to the measurement's reference
 
     @property
     def seconds(self) -> list[float]:
@@ -39,47 +39,168 @@ class Row:
         return summarise(self.seconds)
 
     def part(self, name: str) -> Summary | None:
-        """Of one program, or of `runtime`; None where the engine did not tell."""
-        found = [sample.parts[name] for sample in self.samples if name in sample.parts]
+        """Of one program, by the GPU's clock where it told, or of `runtime`; None where the engine did not tell."""
+        spent = [{**sample.parts, **sample.device_parts} for sample in self.samples]
+        found = [parts[name] for parts in spent if name in parts]
         return summarise(found) if found else None
 
 
-def measure(engines: Sequence[Engine], job: Job, runs: int, progress: Progress) -> list[Row]:
-    """Draw `runs` times with every engine in turn (A B A B), after one picture of each that is not counted.
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The rows of one job. Ratios are to the first row, fidelity is to the row named `reference`."""
 
-    An engine that cannot be loaded, or fails, is a row that says why. The first engine is what ratios are of.
+    job: Job
+    runs: int
+    reference: str
+    rows: tuple[Row, ...]
+
+
+class _Bench:
+    """Running workers, by the engine's number, and what became of the others."""
+
+    def __init__(self, engines: Sequence[Engine], draws: int, progress: Progress, say: Say) -> None:
+        self.engines = engines
+        self.total = draws
+        self.ready: dict[int, Ready] = {}
+        self.failures: dict[int, str] = {}
+        self._progress, self._say = progress, say
+        self._done = 0
+        self._workers: dict[int, Worker] = {}
+
+    def open(self, index: int) -> bool:
+        """Start a worker; False, and a failure noted, where it cannot be."""
+        self._say(f"loading {self.engines[index].label}")
+        engine = self.engines[index]
+        try:
+            interpreter, path = peers.prepare(engine, self._say)
+            self._workers[index] = Worker(dataclasses.replace(engine, path=path), interpreter)
+        except PeerError as error:
+            self.failures[index] = str(error)
+            return False
+        self.ready.setdefault(index, self._workers[index].ready)
+        return True
+
+    def draw(self, index: int, job: Job, save: str = "") -> Drawn | None:
+        """None, and a failure noted, where it cannot."""
+        try:
+            return self._workers[index].draw(job, save)
+        except PeerError as error:
+            self.failures[index] = str(error)
+            return None
+        finally:
+            self._done += 1
+            self._progress(min(self._done, self.total), self.total)
+
+    def judge(self, index: int, reference: Path, found: Path) -> Fidelity | None:
+        """None, and a failure noted, where the two cannot be compared."""
+        try:
+            return fidelity.of_files(reference, found)
+        except ValueError as error:
+            self.failures[index] = str(error)
+            return None
+
+    def able(self) -> list[int]:
+        """The engines that have not failed."""
+        return [index for index, _ in enumerate(self.engines) if index not in self.failures]
+
+    def close(self, *indices: int) -> None:
+        """End these workers, or all of them."""
+        for index in indices or tuple(self._workers):
+            self._workers.pop(index).close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What one engine drew of one job."""
+
+    first: Drawn | None
+    samples: tuple[Drawn, ...] = ()
+
+
+def measure(
+    engines: Sequence[Engine],
+    jobs: Sequence[Job],
+    runs: int,
+    progress: Progress,
+    say: Say = lambda _: None,
+    one_at_a_time: bool = False,
+) -> list[Measurement]:
+    """Draw each job `runs` times with every engine in turn (A B A B), after one picture of each that is not counted.
+
+    An engine that cannot be loaded, or fails, is a row that says why. Ratios are to the first engine. `one_at_a_time`:
+    each engine is loaded for every run anew, and warmed up with a single step, so that one model is in memory.
     """
-    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
-        workers: dict[int, Worker] = {}
-        first: dict[int, Drawn] = {}
-        failures: dict[int, str] = {}
-        samples: dict[int, list[Drawn]] = {index: [] for index in range(len(engines))}
-        for index, engine in enumerate(engines):
-            progress(index, len(engines) + runs * len(engines))
-            try:
-                workers[index] = stack.enter_context(Worker(engine))
-                first[index] = workers[index].draw(job, str(Path(folder) / f"{index}.npy"))
-            except PeerError as error:
-                failures[index] = str(error)
-        for run in range(runs):
-            for index in [each for each in workers if each not in failures]:
-                progress(len(engines) * (run + 1) + index, len(engines) * (runs + 1))
-                try:
-                    samples[index].append(workers[index].draw(job))
-                except PeerError as error:
-                    failures[index] = str(error)
-        progress(1, 1)
-        return [
-            Row(
-                engine,
-                workers[index].ready if index in workers else None,
-                dataclasses.replace(first[index], latents="") if index in first else None,
-                tuple(samples[index]),
-                failures.get(index, ""),
-                _distance(first.get(0), first.get(index)),
-            )
-            for index, engine in enumerate(engines)
-        ]
+    bench = _Bench(engines, len(jobs) * (runs + 1) * len(engines), progress, say)
+    take = _take_one_at_a_time if one_at_a_time else _take_in_turn
+    try:
+        with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
+            if not one_at_a_time:
+                for index in bench.able():
+                    bench.open(index)
+            return [_measurement(bench, job, runs, take, Path(folder)) for job in jobs]
+    finally:
+        bench.close()
+        progress(bench.total, bench.total)
+
+
+def _take_in_turn(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
+    taken = {index: _Taken(bench.draw(index, job, str(files[index]))) for index in bench.able()}
+    for _ in range(runs):
+        for index in bench.able():
+            drawn = bench.draw(index, job)
+            if drawn is not None:
+                taken[index] = dataclasses.replace(taken[index], samples=(*taken[index].samples, drawn))
+    return taken
+
+
+def _take_one_at_a_time(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
+    taken: dict[int, _Taken] = {}
+    for run in range(runs):
+        for index in bench.able():
+            if not bench.open(index):
+                continue
+            first = bench.draw(index, dataclasses.replace(job, steps=1))
+            drawn = bench.draw(index, job, "" if run else str(files[index])) if first is not None else None
+            if drawn is not None:
+                before = taken.get(index, _Taken(first))
+                taken[index] = dataclasses.replace(before, samples=(*before.samples, drawn))
+            bench.close(index)
+    return taken
+
+
+def _measurement(bench: _Bench, job: Job, runs: int, take: Take, folder: Path) -> Measurement:
+    files = {index: folder / f"{index}.npz" for index in bench.able()}
+    taken = take(bench, job, runs, files)
+    present = [index for index in taken if files[index].is_file()]
+    reference = _reference(bench.engines, present)
+    judged = {
+        index: bench.judge(index, files[reference], files[index])
+        for index in present
+        if reference is not None
+    }
+    rows = tuple(
+        Row(
+            engine,
+            bench.ready.get(index),
+            taken[index].first if index in taken else None,
+            taken[index].samples if index in taken else (),
+            bench.failures.get(index, ""),
+            judged.get(index),
+        )
+        for index, engine in enumerate(bench.engines)
+    )
+    for file in files.values():
+        file.unlink(missing_ok=True)
+    return Measurement(job, runs, bench.engines[reference].label if reference is not None else "", rows)
+
+
+Take = Callable[[_Bench, Job, int, Mapping[int, Path]], dict[int, _Taken]]
+
+
+def _reference(engines: Sequence[Engine], present: Sequence[int]) -> int | None:
+    """Eager diffusers in fp32 where it draws, the first engine that does otherwise."""
+    eager = [index for index in present if (engines[index].name, engines[index].dtype) == ("eager", "fp32")]
+    return next(iter((*eager, *present)), None)
 
 
 def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
@@ -91,11 +212,3 @@ def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
         for index, count in pairs.items()
         if count
     }
-
-
-def _distance(reference: Drawn | None, found: Drawn | None) -> float | None:
-    """Relative L2 between the latents that two engines left."""
-    if reference is None or found is None:
-        return None
-    expected, actual = (np.load(drawn.latents).astype(np.float64) for drawn in (reference, found))
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))

@@ -1,69 +1,151 @@
-"""Rows as a table for a terminal."""
+"""Results as tables for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from calotype_bench.latency import Row, compare
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.latency import Measurement, Row, compare
 from calotype_bench.rates import Rates
+from calotype_bench.results import Comparison, Latency
 
 PARTS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker", "runtime")
-_COLUMNS = "{:24} {:>5} {:>9} {:>9} {:>9} {:>7} {:>24} {:>9}"
+_LABEL = 32
 
 
-def floors(rows: Sequence[Row], least: Mapping[str, float], rates: Rates) -> str:
-    """How much of each part's time the machine's own rate explains: 100 % would be nothing but multiplying."""
-    lines = [
-        f"percent of the floor: products at {rates.product / 1e12:.2f} TFLOP/s, convolutions at "
-        f"{rates.convolution / 1e12:.2f}, as measured in this run"
-    ]
-    names = [*(name for name in PARTS if name in least), "total"]
-    lines.append("engine".ljust(24) + "".join(f"{name:>16}" for name in names))
-    lines.append("floor, seconds".ljust(24) + "".join(f"{least[name]:>16.4f}" for name in names))
-    for row in (each for each in rows if each.samples):
-        found = {name: part.median for name in names if (part := row.part(name))} | {
-            "total": row.summary().median
-        }
-        shares = (f"{least[name] / found[name]:>16.1%}" if name in found else f"{'-':>16}" for name in names)
-        lines.append(row.engine.label.ljust(24) + "".join(shares))
-    return "\n".join(lines)
+def latency(result: Latency) -> str:
+    """Everything that was measured, job by job."""
+    pieces = [f"timed: {result.timed}; one picture of each engine to warm up"]
+    for measurement, floors in zip(result.measurements, result.floors, strict=True):
+        pieces += [table(measurement), least(measurement.rows, floors, result.rates)]
+    pieces.append(operators(result.operators))
+    return "\n\n".join(piece for piece in pieces if piece)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Wall seconds of a picture, with how many times as long as the first row, and how far the latents are from its."""
+def table(measurement: Measurement) -> str:
+    """Wall seconds of a request, with how many times as long as the first row, and the distance from the reference."""
+    job, rows = measurement.job, measurement.rows
     ratios = compare(rows)
+    heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
-        _COLUMNS.format(
-            "engine", "runs", "min s", "median s", "p90 s", "spread", "times the first (95 %)", "latents"
-        )
+        f"{job.batch} x {job.width}x{job.height}, {job.steps} steps of {job.scheduler}; "
+        f"latents and pictures beside {measurement.reference or 'nothing'}",
+        "engine".ljust(_LABEL)
+        + "".join(f"{head:>10}" for head in heads)
+        + f"{'times the first (95 %)':>26}{'UNet runs':>11}{'latents':>10}{'PSNR dB':>9}{'joules':>8}",
     ]
     for index, row in enumerate(rows):
         if not row.samples:
-            lines.append(f"{row.engine.label:24} could not be measured: {row.failure}")
+            lines.append(f"{row.engine.label:{_LABEL}}could not be measured: {row.failure}")
             continue
         found = row.summary()
+        p99 = "-" if found.p99 is None else f"{found.p99:.3f}"
+        figures = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", f"{found.p90:.3f}", p99)
         times = "1"
         if index in ratios:
             times = f"{ratios[index].value:.3f} ({ratios[index].low:.3f} to {ratios[index].high:.3f})"
-        apart = "-" if row.distance is None else f"{row.distance:.1e}"
-        figures = (f"{found.minimum:.3f}", f"{found.median:.3f}", f"{found.p90:.3f}", f"{found.spread:.1%}")
-        lines.append(_COLUMNS.format(row.engine.label, found.runs, *figures, times, apart))
+        joules = row.samples[0].joules
+        lines.append(
+            row.engine.label.ljust(_LABEL)
+            + "".join(f"{figure:>10}" for figure in figures)
+            + f"{found.spread:>10.1%}{times:>26}{row.samples[0].evaluations:>11}"
+            + "{:>10}{:>9}".format(*distance(row.fidelity))
+            + f"{'-' if joules is None else format(joules, '.0f'):>8}"
+        )
     return "\n".join([*lines, "", *_parts(rows), "", *_starts(rows)])
 
 
+def distance(found: Fidelity | None) -> tuple[str, str]:
+    """Relative L2 of the latents and PSNR of the pictures, as text."""
+    if found is None:
+        return "-", "-"
+    latents = "-" if found.latents is None else f"{found.latents:.1e}"
+    return latents, "equal" if found.psnr is None else f"{found.psnr:.1f}"
+
+
+def least(rows: Sequence[Row], floors: Mapping[str, Mapping[str, float]], rates: Mapping[str, Rates]) -> str:
+    """How much of each part's time the machine's own rate explains: 100 % would be nothing but multiplying."""
+    lines: list[str] = []
+    for precision, seconds in floors.items():
+        rate = rates[precision]
+        names = [*(name for name in PARTS if name in seconds), "total"]
+        lines += [
+            f"percent of the floor in {precision}: products at {rate.product / 1e12:.2f} TFLOP/s, convolutions at "
+            f"{rate.convolution / 1e12:.2f}, as measured in this run",
+            _columns("engine", names),
+            _columns("floor, seconds", (f"{seconds[name]:.4f}" for name in names)),
+        ]
+        for row in rows:
+            if row.samples and row.engine.dtype == precision:
+                found = {name: part.median for name in names if (part := row.part(name))}
+                found["total"] = row.summary().median
+                shares = (f"{seconds[name] / found[name]:.1%}" if name in found else "-" for name in names)
+                lines.append(_columns(row.engine.label, shares))
+    return "\n".join(lines)
+
+
+def operators(found: Mapping[str, Mapping[str, Mapping[str, float] | str]]) -> str:
+    """Where the time of one run goes, by the kind of operator."""
+    lines: list[str] = []
+    for label, programs in found.items():
+        for program, seconds in programs.items():
+            if isinstance(seconds, str):
+                lines.append(f"{label}, {program}: not known by operator: {seconds}")
+                continue
+            total = sum(seconds.values())
+            shares = (
+                f"{kind} {spent / total:.1%}" for kind, spent in seconds.items() if spent / total >= 0.001
+            )
+            lines.append(
+                f"{label}, {program}, {total:.4f} s with its library's profiler on: " + ", ".join(shares)
+            )
+    return "\n".join(lines)
+
+
+def comparison(result: Comparison) -> str:
+    """The worst over all requests, by engine; the reference in another precision is the noise floor."""
+    lines = [
+        f"beside {result.reference}, the worst of all requests",
+        "engine".ljust(_LABEL)
+        + "".join(f"{head:>12}" for head in ("requests", "latents", "cosine", "PSNR dB", "SSIM", "largest")),
+    ]
+    for label in dict.fromkeys(pair.engine for pair in result.pairs):
+        found = [pair.fidelity for pair in result.pairs if pair.engine == label]
+        name = f"{label} (noise floor)" if label in result.noise else label
+        lines.append(name.ljust(_LABEL) + "".join(f"{figure:>12}" for figure in (len(found), *worst(found))))
+    lines += [f"{label:{_LABEL}}could not draw: {failure}" for label, failure in result.failures.items()]
+    return "\n".join(lines)
+
+
+def worst(found: Sequence[Fidelity]) -> tuple[str, str, str, str, str]:
+    """The largest distance of each kind: latents, cosine, PSNR, SSIM, largest difference."""
+    latents = [each.latents for each in found if each.latents is not None]
+    cosines = [each.cosine for each in found if each.cosine is not None]
+    ratios = [each.psnr for each in found if each.psnr is not None]
+    return (
+        f"{max(latents):.1e}" if latents else "-",
+        f"{min(cosines):.7f}" if cosines else "-",
+        f"{min(ratios):.1f}" if ratios else "equal",
+        f"{min(each.ssim for each in found):.4f}",
+        str(max(each.largest for each in found)),
+    )
+
+
 def _parts(rows: Sequence[Row]) -> list[str]:
-    lines = ["median seconds of the parts".ljust(24) + "".join(f"{name:>16}" for name in PARTS)]
+    lines = [_columns("median seconds of the parts", PARTS)]
     for row in rows:
         found = [row.part(name) for name in PARTS] if row.samples else []
         if any(found):
-            figures = "".join(f"{'-' if part is None else format(part.median, '.4f'):>16}" for part in found)
-            lines.append(row.engine.label.ljust(24) + figures)
+            lines.append(
+                _columns(row.engine.label, ("-" if part is None else f"{part.median:.4f}" for part in found))
+            )
     return lines
 
 
 def _starts(rows: Sequence[Row]) -> list[str]:
     lines = [
-        "cold start: seconds to import, to load, of the first picture; peak memory of the process, of the GPU"
+        "cold start: seconds to import, to load, of the first picture; peak memory of the process, of the GPU; "
+        "share of a picture that timing its parts took"
     ]
     for row in rows:
         if row.ready is None or row.first is None:
@@ -71,5 +153,11 @@ def _starts(rows: Sequence[Row]) -> list[str]:
         last = row.samples[-1] if row.samples else row.first
         memory = f"{last.resident_bytes / 2**20:.0f} MiB, {last.device_bytes / 2**20:.0f} MiB"
         seconds = (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds)
-        lines.append(f"{row.engine.label:24} " + ", ".join(f"{each:.2f}" for each in seconds) + f"; {memory}")
+        spent = ", ".join(f"{each:.2f}" for each in seconds)
+        share = last.measuring_seconds / last.seconds
+        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {share:.3%}")
     return lines
+
+
+def _columns(label: str, figures: Iterable[str]) -> str:
+    return label.ljust(_LABEL) + "".join(f"{figure:>16}" for figure in figures)

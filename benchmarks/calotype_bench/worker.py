@@ -16,10 +16,18 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
+
 from calotype_bench.jobs import Drawn, Engine, Failed, Job, Ready
 
-DRAWERS = {"calotype": "calotype_bench.draw_calotype", "eager": "calotype_bench.draw_eager"}
-DRAWERS["compile"] = DRAWERS["eager"]
+DRAWERS = {
+    "calotype": "draw_calotype",
+    "eager": "draw_eager",
+    "compile": "draw_eager",
+    "optimum-intel": "draw_optimum_intel",
+    "optimum-onnx": "draw_optimum_onnx",
+    "stable-diffusion.cpp": "draw_sdcpp",
+}
 
 
 class Drawer(Protocol):
@@ -29,7 +37,7 @@ class Drawer(Protocol):
     versions: dict[str, str]
 
     def draw(self, job: Job, save: str = "") -> Drawn:
-        """Draw, time it, and leave the latents in the file `save` where one is named."""
+        """Draw, time it, and leave what was drawn in the file `save` (see `save_drawn`) where one is named."""
         ...
 
 
@@ -45,7 +53,7 @@ def main() -> None:
 def _serve(answers: IO[str]) -> None:
     first = json.loads(sys.stdin.readline())
     engine = Engine(**first["engine"])
-    module: Any = importlib.import_module(DRAWERS[engine.name])
+    module: Any = importlib.import_module(f"calotype_bench.{DRAWERS[engine.name]}")
     imported = time.time() - first["started"]
     begun = time.perf_counter()
     drawer: Drawer = module.load(engine)
@@ -54,6 +62,14 @@ def _serve(answers: IO[str]) -> None:
     for line in sys.stdin:
         told = json.loads(line)
         _say(answers, drawer.draw(Job(**told["job"]), told["save"]))
+
+
+def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
+    """`pictures` (n, h, w, 3) in [0, 1] and, where the engine shows them, `latents` (n, C, H, W), as an .npz file."""
+    arrays = {"pictures": np.asarray(pictures, np.float32)}
+    if latents is not None:
+        arrays["latents"] = np.asarray(latents, np.float32)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def resident_bytes() -> int:

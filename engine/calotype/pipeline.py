@@ -209,6 +209,7 @@ class Pipeline:
         pictures, flags = self._pictures(request, latents, start)
         return Result(
             images=pictures,
+            latents=latents,
             seeds=draws.seeds,
             timings=meter.timings(),
             device_timings=meter.device_timings(),

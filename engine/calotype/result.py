@@ -19,15 +19,17 @@ class Result:
     """Pictures, and how they came about.
 
     `images` is a list of PIL images, or an array (n, height, width, 3) in [0, 1] for `np`, or (n, C, H, W) for
-    `latent`. `seeds` holds one seed a generator: one for the whole request, or one a picture where a list was
-    given. `timings` are seconds by program, `runtime` (everything outside the programs) and `total`; `device_timings`
-    are those that a GPU's own clock shows, by program, and empty without one.
+    `latent`; `latents` (n, C, H, W), float32, are there always, as `Pipeline.decode_latents` takes them. `seeds` holds
+    one seed a generator: one for the whole request, or one a picture where a list was given. `timings` are seconds by
+    program, `runtime` (everything outside the programs) and `total`; `device_timings` are those that a GPU's own clock
+    shows, by program, and empty without one.
     `truncated` has, for each prompt, the text that fell off past the model's 77 tokens, and `negative_truncated` for
     each negative prompt that was given. `nsfw_content_detected`
     is None without a safety checker. `evaluations` counts rows of the schedule: UNet calls a picture.
     """
 
     images: Any
+    latents: Array
     seeds: tuple[int, ...]
     timings: Mapping[str, float]
     device_timings: Mapping[str, float]

@@ -160,7 +160,7 @@ def test_a_run_that_fails_while_it_is_recorded_ends_the_recording(
     program: Any = make_on_gpu()
     expected = snapshot(program.run(step_inputs()))
     with monkeypatch.context() as broken:
-        broken.setattr(program._launcher._context, "execute_async_v3", lambda *_: False)
+        broken.setattr(program.launcher.context, "execute_async_v3", lambda *_: False)
         with pytest.raises(BackendError, match=r"unet_step \(batch 2\): the run failed"):
             program.run({})
     again = program.run({})

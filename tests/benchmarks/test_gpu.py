@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from calotype_bench import gpu
+from calotype.backends._cuda_device import machine as gpu_machine
+from calotype_bench import gpu, machine, portability
 from calotype_bench.rates import Rates
+from tests.bundles import bundle
 
 
 @pytest.mark.slow
@@ -16,7 +18,7 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = dataclasses.replace(gpu.REHEARSAL, batches=(1,), runs=1)
-    found = gpu.measure("tiny-sd15", plan, Rates(1e11, 1e11), tmp_path / "tiny-sd15")
+    found = gpu.measure("tiny-sd15", plan, Rates(1e11, 1e11), machine.describe(), tmp_path / "tiny-sd15")
     out = capsys.readouterr().out
 
     assert found["backends"] == {
@@ -25,12 +27,15 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
         "onnxruntime": "",
     }
     assert "tiny-sd15 tensorrt: its library is not installed" in out
-    for batch in ("1",):
-        rows = found["batches"][batch]["rows"]
-        assert [row["engine"]["name"] for row in rows] == ["calotype", "calotype", "eager"]
-        assert all(len(row["samples"]) == 1 for row in rows)
-        assert all(row["distance"] < 1e-4 for row in rows)
-        assert found["batches"][batch]["floor_seconds"]["total"] > 0
+    (measurement,) = found["latency"]["measurements"]
+    names = [
+        " ".join((row["engine"]["name"], row["engine"]["backend"])).strip() for row in measurement["rows"]
+    ]
+    assert names == ["calotype openvino", "calotype onnxruntime", "eager"]
+    assert all(len(row["samples"]) == 1 for row in measurement["rows"])
+    assert all(row["fidelity"]["latents"] < 1e-4 for row in measurement["rows"])
+    assert found["latency"]["floors"][0]["fp32"]["total"] > 0
+    assert found["latency"]["operators"]["calotype openvino fp32"]["unet_step"]["convolution"] > 0
 
 
 def test_a_bundle_that_cannot_be_compiled_here_says_why(
@@ -39,3 +44,13 @@ def test_a_bundle_that_cannot_be_compiled_here_says_why(
     monkeypatch.setattr("calotype.backends.installed", lambda: ("tensorrt_rtx",))
     assert "is no bundle" in gpu.prepare(tmp_path / "nowhere", "tensorrt_rtx")
     assert gpu.prepare(tmp_path, "tensorrt") == "its library is not installed"
+
+
+def test_a_plan_for_another_card_is_tried_where_there_is_one() -> None:
+    found = portability.probe(bundle("plain"))
+    assert set(found) == {"8.0", "none"}
+    assert not any(answer == "opens" for answer in found.values()) or machine_has_a_gpu()
+
+
+def machine_has_a_gpu() -> bool:
+    return bool(gpu_machine("").gpu)

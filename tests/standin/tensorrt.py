@@ -46,6 +46,17 @@ class ILogger:
         raise NotImplementedError
 
 
+class IProfiler:
+    """The base class that a profiler must initialise."""
+
+    def __init__(self) -> None:
+        self.is_initialised = True
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Take the time of one layer."""
+        raise NotImplementedError
+
+
 def library(name: str, cuda: Cuda) -> Any:
     """The module `name` (tensorrt or tensorrt_rtx) on the GPU of `cuda`."""
     enums = {kind: enum.IntEnum(kind, names, start=0) for kind, names in RECORDED[name]["enums"].items()}
@@ -54,6 +65,7 @@ def library(name: str, cuda: Cuda) -> Any:
     return SimpleNamespace(
         __version__=version,
         ILogger=ILogger,
+        IProfiler=IProfiler,
         Runtime=_runtime_class(name, engine),
         Weights=_weights_class(name),
         Refitter=_refitter_class(name),
@@ -67,6 +79,16 @@ def _context_class(name: str, cuda: Cuda) -> type:
             self._engine = engine
             self._addresses: dict[str, int] = {}
             self._has_memory = False
+            self._profiler: Any = None
+
+        @property
+        def profiler(self) -> Any:
+            return self._profiler
+
+        @profiler.setter
+        def profiler(self, profiler: IProfiler) -> None:
+            assert profiler.is_initialised, "a profiler has to initialise its base class"
+            self._profiler = profiler
 
         def set_device_memory(self, memory: int, size: int) -> None:
             cuda.view(memory, size)
@@ -83,6 +105,9 @@ def _context_class(name: str, cuda: Cuda) -> type:
             views = {name: _view(cuda, tensor, self._addresses[name]) for name, tensor in tensors.items()}
             cuda.push(stream_handle, lambda: _compute(self._engine._session, views))
             cuda.launches.append("kernel")
+            if self._profiler is not None:  # layers of a whole graph: one an operator
+                for layer in _layers(self._engine._path):
+                    cuda.push(stream_handle, lambda layer=layer: self._profiler.report_layer_time(layer, 1.0))
             return True
 
     class RtxExecutionContext(IExecutionContext):
@@ -187,6 +212,10 @@ def _refitter_class(name: str) -> type:
             return True
 
     return Refitter
+
+
+def _layers(path: str) -> list[str]:
+    return [node.name for node in onnx.load(path, load_external_data=False).graph.node]
 
 
 def _initializers(path: str) -> dict[str, tuple[int, ...]]:

@@ -48,7 +48,7 @@ class DeviceProgram:
     def __init__(self, spec: ProgramSpec, launcher: Launcher, device: Device, graphs: bool = True) -> None:
         self.spec = spec
         self._contract = Contract(spec)
-        self._launcher: Launcher | None = launcher
+        self.launcher: Launcher | None = launcher  # None once closed
         self._device = device
         self._graphs = graphs and launcher.capturable
         tensors = (*spec.inputs, *spec.outputs)
@@ -139,7 +139,7 @@ class DeviceProgram:
         """See `Program.close`. Closing twice is closing once."""
         self._forget()
         self._contract.close()
-        self._launcher = None
+        self.launcher = None
         self._memory.clear()
         self._pinned.clear()
 
@@ -167,8 +167,8 @@ class DeviceProgram:
 
     def _open(self) -> Launcher:
         self._contract.check_open()
-        assert self._launcher is not None
-        return self._launcher
+        assert self.launcher is not None
+        return self.launcher
 
     def _once(self) -> None:
         self._open().launch()

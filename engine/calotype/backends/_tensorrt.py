@@ -188,25 +188,25 @@ class _Launcher:
     def __init__(self, weights: _Weights, context: Any, session: _Session, block: Memory) -> None:
         self._spec = weights.spec
         self._weights = weights
-        self._context = context
+        self.context = context
         self._session = session
         self._block = block
 
     def attach(self, tensor: TensorSpec, address: int) -> None:
-        if not self._context.set_tensor_address(tensor.name, address):
+        if not self.context.set_tensor_address(tensor.name, address):
             raise BackendError(
                 f"{label(self._spec)}: `{tensor.name}` cannot be attached: {self._session.errors()}"
             )
 
     def check_recording(self) -> None:
-        asks = getattr(self._context, "is_stream_capturable", None)  # TensorRT-RTX alone can tell
+        asks = getattr(self.context, "is_stream_capturable", None)  # TensorRT-RTX alone can tell
         if asks is not None and not asks(self._session.stream):
             raise BackendError(
                 f"{label(self._spec)}: the plan cannot be recorded into a graph", "load with graphs=False"
             )
 
     def launch(self) -> None:
-        if not self._context.execute_async_v3(self._session.stream):
+        if not self.context.execute_async_v3(self._session.stream):
             raise BackendError(f"{label(self._spec)}: the run failed: {self._session.errors()}")
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:

@@ -1,0 +1,134 @@
+"""What each command of `calotype-bench` does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from calotype.bundle import Bundle
+from calotype.errors import RequestError
+from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
+from calotype_bench import latency as measuring
+from calotype_bench.jobs import Job
+from calotype_bench.latency import Measurement
+from calotype_bench.report_html import page
+from calotype_bench.results import Comparison, Latency, Seconds
+from calotype_bench.tables import bring_up_to_date
+
+PROMPT = "a painting of a lighthouse in a storm"
+PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
+
+
+def latency(options: argparse.Namespace) -> None:
+    """Measure, print tables, and write the result where -o says."""
+    bundles = [Bundle.open(path) for path in options.bundles]
+    engines = rows.engines(options, bundles)
+    manifest = bundles[0].manifest
+    jobs = [
+        Job(PROMPT, steps, 0, options.scheduler, batch=batch, width=manifest.width, height=manifest.height)
+        for steps, batch in product(options.steps, options.batch)
+    ]
+    measurements = measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time)
+    precisions = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
+    found = {precision: rates.measure(precision, options.device, options.threads) for precision in precisions}
+    result = Latency(
+        title=options.title or options.bundles[0].name,
+        command=("calotype-bench", *options.arguments),
+        machine=machine.describe(),
+        bundles=rows.described(bundles),
+        measurements=tuple(measurements),
+        rates=found,
+        floors=tuple(floor.of_measurement(bundles, measurement, found) for measurement in measurements),
+        operators={} if options.no_operators else _operators(options, bundles, measurements[0]),
+    )
+    print(report_text.latency(result))
+    if options.output is not None:
+        results.write(result, options.output)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Draw the same requests with everything, print a table, and write the result where -o says."""
+    bundles = [Bundle.open(path) for path in options.bundles]
+    engines = rows.compared(options, bundles)
+    manifest = bundles[0].manifest
+    jobs = [
+        Job(prompt, options.steps, seed, options.scheduler, width=manifest.width, height=manifest.height)
+        for prompt in _prompts(options.prompts)
+        for seed in options.seeds
+    ]
+    outcome = comparing.compare(engines, jobs, options.pictures, _progress, _say)
+    result = Comparison(
+        title=options.title or options.bundles[0].name,
+        command=("calotype-bench", *options.arguments),
+        machine=machine.describe(),
+        bundles=rows.described(bundles),
+        reference=engines[0].label,
+        noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
+        failures=outcome.failures,
+        pairs=outcome.pairs,
+    )
+    print(report_text.comparison(result))
+    if options.output is not None:
+        results.write(result, options.output)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write one page about results."""
+    options.output.write_text(page([results.read(path) for path in options.results]), "utf-8")
+    print(f"written: {options.output}")
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Bring the tables of Markdown files up to date. RequestError with --check where one is not."""
+    for path in options.files:
+        before = path.read_text("utf-8")
+        after = bring_up_to_date(before, path.parent)
+        if options.check and before != after:
+            raise RequestError(f"{path}: its tables are out of date", f"calotype-bench tables {path}")
+        if before != after:
+            path.write_text(after, "utf-8")
+            print(f"written: {path}")
+
+
+def _operators(
+    options: argparse.Namespace, bundles: Sequence[Bundle], measurement: Measurement
+) -> dict[str, dict[str, Seconds | str]]:
+    found: dict[str, dict[str, Seconds | str]] = {}
+    present = {str(bundle.root): bundle for bundle in bundles}
+    for row in measurement.rows:
+        if row.engine.path in present and row.ready is not None:
+            found[row.engine.label] = {
+                part: operators.measure(
+                    Path(row.engine.path), part, row.ready.backend, options.device, options.threads
+                )
+                for part in PARTS
+            }
+    return found
+
+
+def _prompts(path: Path | None) -> list[str]:
+    if path is None:
+        return [PROMPT]
+    try:
+        found = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeError) as error:
+        raise RequestError(f"--prompts: {path} cannot be read: {error}") from error
+    if not found:
+        raise RequestError(f"--prompts: {path} holds no prompt", "write one a line")
+    return found
+
+
+def _progress(done: int, total: int) -> None:
+    """A line that is written over, on a terminal; nothing in a pipe."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rmeasuring {done}/{total}" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+
+def _say(text: str) -> None:
+    """What takes long and is no measurement, on a terminal; nothing in a pipe."""
+    if sys.stderr.isatty():
+        print(f"\r{text}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""The same requests through several engines, one after the other, so that one of them at a time is in memory."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from calotype.errors import BackendError
+from calotype_bench import fidelity, peers
+from calotype_bench.conversation import Worker
+from calotype_bench.environments import PeerError, Say
+from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.results import Pair
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was drawn beside the reference, and the engines that could not draw."""
+
+    pairs: tuple[Pair, ...]
+    failures: Mapping[str, str]
+
+
+def compare(
+    engines: Sequence[Engine], jobs: Sequence[Job], kept: int, progress: Progress, say: Say = lambda _: None
+) -> Outcome:
+    """Every job through every engine; distances are to the first one. Pictures of the first `kept` jobs are kept.
+
+    BackendError where the first one cannot draw.
+    """
+    total = len(engines) * len(jobs)
+    failures: dict[str, str] = {}
+    pairs: list[Pair] = []
+    with tempfile.TemporaryDirectory(prefix="calotype-compare-") as folder:
+        for index, engine in enumerate(engines):
+            place = Path(folder) / str(index)
+            place.mkdir()
+            try:
+                for number, _ in enumerate(_drawn(engine, jobs, place, say), 1):
+                    progress(index * len(jobs) + number, total)
+            except PeerError as error:
+                if index == 0:
+                    raise BackendError(f"the reference cannot draw: {error}") from error
+                failures[engine.label] = str(error)
+                continue
+            if index:
+                reference = Path(folder) / "0"
+                pairs += [
+                    _pair(engine, job, number, reference, place, number < kept)
+                    for number, job in enumerate(jobs)
+                ]
+    return Outcome(tuple(pairs), failures)
+
+
+def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say) -> Iterator[Drawn]:
+    """Each job when it is drawn, its pictures in a file of `place`. PeerError."""
+    interpreter, path = peers.prepare(engine, say)
+    with Worker(dataclasses.replace(engine, path=path), interpreter) as worker:
+        for number, job in enumerate(jobs):
+            yield worker.draw(job, str(_file(place, number)))
+
+
+def _pair(engine: Engine, job: Job, number: int, reference: Path, place: Path, keep: bool) -> Pair:
+    files = _file(reference, number), _file(place, number)
+    expected, found = (_png(file) for file in files) if keep else ("", "")
+    return Pair(job.prompt, job.seed, engine.label, fidelity.of_files(*files), expected, found)
+
+
+def _file(place: Path, number: int) -> Path:
+    return place / f"{number}.npz"
+
+
+def _png(file: Path) -> str:
+    """The first picture of a file that a worker left, as a PNG in base64."""
+    with np.load(file) as drawn:
+        picture = Image.fromarray(fidelity.eight_bits(drawn["pictures"][0]))
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", optimize=True)
+    return base64.b64encode(encoded.getvalue()).decode()

@@ -1,0 +1,93 @@
+"""Any pipeline with diffusers' interface, drawing for a worker."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from calotype_bench import energy, laps
+from calotype_bench.jobs import Drawn, Job
+from calotype_bench.laps import Laps, Place
+from calotype_bench.worker import resident_bytes, save_drawn
+
+SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "pndm": "PNDMScheduler"}
+
+
+class DiffusersDrawer:
+    """`places` are the methods to time, `packages` whose versions matter; `prepare` is called before each job."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        places: Sequence[Place],
+        packages: Sequence[str],
+        on_gpu: bool = False,
+        prepare: Callable[[Job], None] = lambda _: None,
+    ) -> None:
+        pipeline.set_progress_bar_config(disable=True)
+        self._torch: Any = importlib.import_module("torch")
+        self._diffusers: Any = importlib.import_module("diffusers")
+        self._pipeline = pipeline
+        self._places = places
+        self._config = dict(pipeline.scheduler.config)
+        self._on_gpu = on_gpu
+        self._prepare = prepare
+        self._energy = energy.Meter()
+        self._lap_seconds = laps.cost(on_gpu)
+        self.backend = packages[0]
+        self.versions = {name: metadata.version(name) for name in packages}
+
+    def draw(self, job: Job, save: str = "") -> Drawn:
+        """See `Drawer.draw`."""
+        self._prepare(job)
+        clock = Laps(self._on_gpu)
+        kind = getattr(self._diffusers, SCHEDULERS[job.scheduler])
+        self._pipeline.scheduler = kind.from_config(self._config)
+        begun = time.perf_counter()
+        with self._energy.measuring(), laps.timed(self._places, clock), self._decoded() as latents:
+            pictures = self._run(job)
+            if self._on_gpu:
+                self._torch.cuda.synchronize()
+        seconds = time.perf_counter() - begun
+        parts = clock.wall()
+        if save:
+            save_drawn(save, pictures, np.concatenate([each.float().cpu().numpy() for each in latents]))
+        if parts:
+            parts["runtime"] = seconds - sum(parts.values())
+        evaluations = len(self._pipeline.scheduler.timesteps)
+        device = self._torch.cuda.max_memory_allocated() if self._on_gpu else 0
+        return Drawn(
+            seconds, parts, clock.device(), evaluations, resident_bytes(), device,
+            self._energy.joules, clock.count * self._lap_seconds,
+        )  # fmt: skip
+
+    def _run(self, job: Job) -> Any:
+        with self._torch.inference_mode():
+            return self._pipeline(
+                job.prompt, num_inference_steps=job.steps, guidance_scale=job.guidance_scale,
+                num_images_per_prompt=job.batch, output_type="np", height=job.height, width=job.width,
+                generator=self._torch.Generator().manual_seed(job.seed),
+            ).images  # fmt: skip
+
+    @contextmanager
+    def _decoded(self) -> Generator[list[Any]]:
+        """The latents that the VAE is given meanwhile, as the scheduler left them."""
+        kept: list[Any] = []
+        vae = self._pipeline.vae
+        decode, scale = vae.decode, vae.config.scaling_factor
+
+        def keep(latents: Any, *arguments: Any, **settings: Any) -> Any:
+            kept.append(latents * scale)
+            return decode(latents, *arguments, **settings)
+
+        vae.decode = keep
+        try:
+            yield kept
+        finally:
+            vae.decode = decode

@@ -1,0 +1,49 @@
+"""optimum-onnx's ONNX Runtime pipeline, drawing for a worker in an environment of its own.
+
+`python -m calotype_bench.draw_optimum_onnx CHECKPOINT FOLDER` exports a checkpoint with the package's own exporter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from calotype_bench.diffusers_drawer import DiffusersDrawer
+from calotype_bench.jobs import Engine
+from calotype_bench.worker import Drawer
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def load(engine: Engine) -> Drawer:
+    """Load what `main` exported, in fp32: ONNX Runtime has no bf16 convolution on CPUs."""
+    if engine.dtype != "fp32":
+        raise ValueError(f"the exporter writes fp32 alone, found {engine.dtype}")
+    runtime: Any = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    if engine.threads is not None:
+        options.intra_op_num_threads = engine.threads
+    library: Any = importlib.import_module("optimum.onnxruntime")
+    pipeline = library.ORTStableDiffusionPipeline.from_pretrained(
+        engine.path, provider=PROVIDERS[engine.device], session_options=options
+    )
+    places = [
+        (pipeline.text_encoder, "forward", "text_encoder"),
+        (pipeline.unet, "forward", "unet_step"),
+        (pipeline.vae, "decode", "vae_decoder"),
+    ]
+    packages = ("optimum-onnx", "onnxruntime", "transformers", "diffusers")
+    return DiffusersDrawer(pipeline, places, packages, engine.device != "cpu")
+
+
+def main() -> None:
+    """Export, in fp32."""
+    checkpoint, folder = sys.argv[1:]
+    library: Any = importlib.import_module("optimum.onnxruntime")
+    pipeline = library.ORTStableDiffusionPipeline.from_pretrained(checkpoint, export=True)
+    pipeline.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""stable-diffusion.cpp through its Python binding, drawing for a worker in an environment of its own."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from calotype_bench import energy
+from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.worker import Drawer, resident_bytes, save_drawn
+
+PACKAGE = "stable-diffusion-cpp-python"
+WEIGHTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+METHODS = {"ddim": "ddim_trailing", "euler": "euler"}
+
+
+def load(engine: Engine) -> Drawer:
+    """Load a checkpoint's folder."""
+    return _Drawer(engine)
+
+
+class _Drawer:
+    def __init__(self, engine: Engine) -> None:
+        library: Any = importlib.import_module("stable_diffusion_cpp")
+        self._model = library.StableDiffusion(
+            model_path=engine.path, wtype=WEIGHTS[engine.dtype], n_threads=engine.threads or -1, verbose=False
+        )
+        self._energy = energy.Meter()
+        self.backend = "ggml"
+        self.versions = {PACKAGE: metadata.version(PACKAGE)}
+
+    def draw(self, job: Job, save: str = "") -> Drawn:
+        if job.scheduler not in METHODS:
+            raise ValueError(f"it has no sampling method that is {job.scheduler}")
+        begun = time.perf_counter()
+        with self._energy.measuring():
+            drawn = self._model.generate_image(
+                prompt=job.prompt, sample_steps=job.steps, seed=job.seed, cfg_scale=job.guidance_scale,
+                width=job.width, height=job.height, batch_count=job.batch, sample_method=METHODS[job.scheduler],
+            )  # fmt: skip
+        pictures = np.stack([np.asarray(picture, np.float32) / 255 for picture in drawn])
+        seconds = time.perf_counter() - begun
+        if save:
+            save_drawn(save, pictures)
+        return Drawn(seconds, {}, {}, job.steps, resident_bytes(), 0, self._energy.joules, 0.0)

@@ -1,0 +1,70 @@
+"""How far what one engine drew is from what another drew of the same request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage import metrics
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Of the final latents, where both show them, and of the pictures in eight bits. `psnr` None: no pixel differs."""
+
+    latents: float | None  # relative L2
+    cosine: float | None  # of the latents
+    psnr: float | None  # dB
+    ssim: float
+    largest: int  # difference of a pixel value, of 255
+
+
+def of_files(reference: Path, found: Path) -> Fidelity:
+    """Between two files that `worker.save_drawn` left. ValueError where the pictures are of different sizes."""
+    with np.load(reference) as expected, np.load(found) as actual:
+        latents = (
+            (expected["latents"], actual["latents"])
+            if "latents" in expected and "latents" in actual
+            else None
+        )
+        return compare(expected["pictures"], actual["pictures"], latents)
+
+
+def compare(expected: Array, found: Array, latents: tuple[Array, Array] | None = None) -> Fidelity:
+    """Of pictures (n, h, w, 3) in [0, 1], and of (expected, found) latents of one shape."""
+    if expected.shape != found.shape:
+        raise ValueError(f"pictures: expected {expected.shape}, found {found.shape}")
+    left, right = (eight_bits(pictures) for pictures in (expected, found))
+    largest = int(np.abs(left.astype(int) - right).max())
+    similarity: Any = metrics.structural_similarity
+    similar = [
+        float(similarity(*pair, channel_axis=2, data_range=255)) for pair in zip(left, right, strict=True)
+    ]
+    return Fidelity(
+        latents=None if latents is None else relative(*latents),
+        cosine=None if latents is None else _cosine(*latents),
+        psnr=float(metrics.peak_signal_noise_ratio(left, right, data_range=255)) if largest else None,
+        ssim=min(similar),
+        largest=largest,
+    )
+
+
+def relative(expected: Array, found: Array) -> float:
+    """Relative L2, in float64."""
+    exact = expected.astype(np.float64)
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
+def eight_bits(pictures: Array) -> NDArray[np.uint8]:
+    """As a picture file holds them."""
+    return np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
+
+
+def _cosine(expected: Array, found: Array) -> float:
+    left, right = (each.astype(np.float64).ravel() for each in (expected, found))
+    return float(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))

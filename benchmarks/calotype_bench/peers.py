@@ -1,0 +1,64 @@
+"""What Calotype is measured beside: names, precisions, and packages of those that live in environments of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype_bench import environments
+from calotype_bench.environments import Say
+from calotype_bench.jobs import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A way of drawing with a checkpoint."""
+
+    packages: tuple[str, ...] = ()  # none: it runs in this environment
+    unwanted: tuple[str, ...] = ()  # what comes along and breaks it
+    exporter: str = ""  # the module of this package that makes a model of a checkpoint first
+
+
+# PyPI's torchvision, which comes along, is built for torch with CUDA and fails to import beside one without
+PEERS: Mapping[str, Peer] = {
+    "eager": Peer(),
+    "compile": Peer(),
+    "optimum-intel": Peer(
+        ("torch", "optimum-intel[openvino,diffusers]==2.2.0"), ("torchvision",), "draw_optimum_intel"
+    ),
+    "optimum-onnx": Peer(
+        ("torch", "optimum-onnx[onnxruntime]==0.1.0", "diffusers<0.36"), (), "draw_optimum_onnx"
+    ),
+    "stable-diffusion.cpp": Peer(("stable-diffusion-cpp-python==0.4.7", "numpy")),
+}
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def names() -> tuple[str, ...]:
+    """What `--against` takes: a peer in fp32, or with its precision behind a hyphen."""
+    return tuple(f"{peer}{suffix}" for peer in PEERS for suffix in ("", "-bf16", "-fp16"))
+
+
+def split(name: str) -> tuple[str, str]:
+    """The peer and the precision of one of `names`."""
+    base, _, precision = name.rpartition("-")
+    return (base, precision) if precision in PRECISIONS else (name, "fp32")
+
+
+def engine(name: str, checkpoint: Path, device: str, threads: int | None) -> Engine:
+    """One of `names`, drawing with `checkpoint`."""
+    kind, precision = split(name)
+    return Engine(kind, str(checkpoint), "", precision, device, threads)
+
+
+def prepare(engine: Engine, say: Say) -> tuple[str, str]:
+    """The interpreter that runs `engine` and the path that it loads, installed and exported as needed. PeerError."""
+    peer = PEERS.get(engine.name, Peer())
+    if not peer.packages:
+        return sys.executable, engine.path
+    interpreter = environments.python(engine.name, peer.packages, peer.unwanted, say)
+    if not peer.exporter:
+        return interpreter, engine.path
+    return interpreter, environments.exported(engine.name, interpreter, peer.exporter, Path(engine.path), say)

@@ -1,0 +1,115 @@
+"""What `calotype-bench` measured, as a JSON file: raw samples, and everything that a sceptic needs to repeat them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calotype.errors import RequestError
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.jobs import Drawn, Engine, Job, Ready
+from calotype_bench.latency import Measurement, Row
+from calotype_bench.rates import Rates
+
+FORMAT_VERSION = 2
+TIMED = "wall seconds from the call until the picture is a numpy array; nothing is encoded or written"
+Seconds = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One run of `calotype-bench latency`. `floors` has, for each measurement, least seconds by precision and part."""
+
+    title: str  # what was measured, in the words of whoever asked
+    command: tuple[str, ...]
+    machine: Mapping[str, Any]
+    bundles: tuple[Mapping[str, str], ...]  # precision and digest
+    measurements: tuple[Measurement, ...]
+    rates: Mapping[str, Rates]  # by precision
+    floors: tuple[Mapping[str, Seconds], ...]
+    operators: Mapping[
+        str, Mapping[str, Seconds | str]
+    ]  # by row and program: seconds by kind, or why there are none
+    timed: str = TIMED
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same request through the reference and through one engine; pictures are PNG files, base64."""
+
+    prompt: str
+    seed: int
+    engine: str
+    fidelity: Fidelity
+    expected: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One run of `calotype-bench compare`. `noise` are the rows of the reference in another precision."""
+
+    title: str
+    command: tuple[str, ...]
+    machine: Mapping[str, Any]
+    bundles: tuple[Mapping[str, str], ...]
+    reference: str
+    noise: tuple[str, ...]
+    failures: Mapping[str, str]  # of engines that could not draw
+    pairs: tuple[Pair, ...]
+
+
+def write(result: Latency | Comparison, path: Path) -> None:
+    """Write a result as JSON."""
+    kind = "latency" if isinstance(result, Latency) else "comparison"
+    content = {"format": FORMAT_VERSION, "kind": kind, **dataclasses.asdict(result)}
+    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def read(path: Path) -> Latency | Comparison:
+    """Read what `write` wrote. RequestError for any other file."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version, kind = content.pop("format"), content.pop("kind")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path} is no result of calotype-bench: {error}") from error
+    if version != FORMAT_VERSION:
+        raise RequestError(
+            f"{path}: expected format {FORMAT_VERSION}, found {version}", "measure again with this version"
+        )
+    return _latency(content) if kind == "latency" else _comparison(content)
+
+
+def _latency(content: dict[str, Any]) -> Latency:
+    measurements = tuple(
+        Measurement(Job(**each["job"]), each["runs"], each["reference"], tuple(map(_row, each["rows"])))
+        for each in content.pop("measurements")
+    )
+    rates = {precision: Rates(**each) for precision, each in content.pop("rates").items()}
+    return Latency(measurements=measurements, rates=rates, **_tuples(content))
+
+
+def _comparison(content: dict[str, Any]) -> Comparison:
+    pairs = tuple(Pair(fidelity=Fidelity(**each.pop("fidelity")), **each) for each in content.pop("pairs"))
+    return Comparison(pairs=pairs, **_tuples(content))
+
+
+def _row(content: dict[str, Any]) -> Row:
+    ready, first, fidelity = (content[name] for name in ("ready", "first", "fidelity"))
+    return Row(
+        Engine(**content["engine"]),
+        Ready(**ready) if ready else None,
+        Drawn(**first) if first else None,
+        tuple(Drawn(**each) for each in content["samples"]),
+        content["failure"],
+        Fidelity(**fidelity) if fidelity else None,
+    )
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists alone."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}

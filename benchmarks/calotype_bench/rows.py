@@ -1,0 +1,83 @@
+"""From what a command names to engines: bundles on backends, and peers with the checkpoint they were made from."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from calotype import backends
+from calotype.bundle import Bundle
+from calotype.errors import RequestError
+from calotype_bench import peers
+from calotype_bench.jobs import Engine
+
+
+def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
+    """The rows of a command, the first bundle's first. RequestError for names that mean nothing."""
+    found = [_calotype(options, bundle, backend) for bundle in bundles for backend in options.backend]
+    for name in options.against:
+        if name in peers.names():
+            found.append(_peer(options, bundles, name))
+        elif name in backends.names():
+            found.append(_calotype(options, bundles[0], name))
+        else:
+            known = (*backends.names(), *peers.names())
+            nearest = difflib.get_close_matches(name, known, 1)
+            raise RequestError(
+                f"--against {name}: expected backends ({', '.join(backends.names())}) or peers "
+                f"({', '.join(peers.PEERS)}, each also with -bf16 or -fp16)",
+                f"did you mean {nearest[0]}?" if nearest else "",
+            )
+    return found
+
+
+def compared(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
+    """Eager diffusers in fp32, bundles on backends, and eager diffusers in the precisions of `--noise`."""
+    for bundle in bundles:
+        check_same(bundle, options.against)
+    names = ("eager", *(f"eager-{precision}" for precision in options.noise))
+    reference, *noise = (
+        peers.engine(name, options.against, options.device, options.threads) for name in names
+    )
+    return [
+        reference,
+        *(_calotype(options, bundle, name) for bundle in bundles for name in options.backend),
+        *noise,
+    ]
+
+
+def described(bundles: Sequence[Bundle]) -> tuple[Mapping[str, str], ...]:
+    """What a result says of its bundles."""
+    return tuple({"precision": bundle.manifest.precision, "digest": bundle.digest} for bundle in bundles)
+
+
+def check_same(bundle: Bundle, checkpoint: Path) -> None:
+    """RequestError where the checkpoint's weights are not those that the bundle was made from."""
+    recorded: dict[str, Any] = dict(bundle.manifest.source.get("sha256", {}))
+    for name, expected in recorded.items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise RequestError(f"{path} is missing", "name the folder that the bundle was made from")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise RequestError(f"{path}: expected sha256 {expected}, found {found}")
+
+
+def _calotype(options: argparse.Namespace, bundle: Bundle, backend: str) -> Engine:
+    precision = bundle.manifest.precision
+    return Engine("calotype", str(bundle.root), backend, precision, options.device, options.threads)
+
+
+def _peer(options: argparse.Namespace, bundles: Sequence[Bundle], name: str) -> Engine:
+    if options.checkpoint is None:
+        raise RequestError(
+            f"--against {name} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
+        )
+    for bundle in bundles:
+        check_same(bundle, options.checkpoint)
+    return peers.engine(name, options.checkpoint, options.device, options.threads)

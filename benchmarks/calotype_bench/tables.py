@@ -1,0 +1,126 @@
+"""Tables in Markdown files, made from results: what stands between two comments is written anew.
+
+<!-- table latency results/demo.json -->
+...
+<!-- end -->
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from calotype.errors import RequestError
+from calotype_bench import results
+from calotype_bench.latency import Measurement, compare
+from calotype_bench.report_text import distance, worst
+from calotype_bench.results import Comparison, Latency
+
+_BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def bring_up_to_date(text: str, folder: Path) -> str:
+    """`text` with every table made from its result, whose path is relative to `folder`. RequestError."""
+
+    def fresh(match: re.Match[str]) -> str:
+        return match[1] + _table(match[2], folder / match[3]) + match[4]
+
+    return _BLOCK.sub(fresh, text)
+
+
+def _table(kind: str, path: Path) -> str:
+    result = results.read(path)
+    if kind == "latency" and isinstance(result, Latency):
+        blocks = [_latency(result, index) for index in range(len(result.measurements))]
+    elif kind == "operators" and isinstance(result, Latency):
+        blocks = [_operators(result)]
+    elif kind == "fidelity" and isinstance(result, Comparison):
+        blocks = [_fidelity(result)]
+    else:
+        raise RequestError(f"{path}: a table `{kind}` cannot be made of it", "latency, operators or fidelity")
+    return "\n".join([*blocks, f"`{' '.join(result.command)}`, on {_where(result)}", ""])
+
+
+def _latency(result: Latency, index: int) -> str:
+    measurement, floors = result.measurements[index], result.floors[index]
+    ratios = compare(measurement.rows)
+    lines = [
+        _caption(measurement),
+        "",
+        *_heads(
+            "engine", "median s", "p90 s", "times the first (95 %)", "UNet s", "VAE s",
+            f"latents from {measurement.reference}", "percent of the floor",
+        ),
+    ]  # fmt: skip
+    for number, row in enumerate(measurement.rows):
+        if not row.samples:
+            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | |")
+            continue
+        found = row.summary()
+        times = "1"
+        if number in ratios:
+            times = f"{ratios[number].value:.3f} ({ratios[number].low:.3f} to {ratios[number].high:.3f})"
+        parts = (row.part(name) for name in ("unet_step", "vae_decoder"))
+        seconds = ["-" if part is None else _figure(part.median) for part in parts]
+        least = floors.get(row.engine.dtype, {}).get("total")
+        share = "-" if least is None else f"{least / found.median:.0%}"
+        cells = (_figure(found.median), _figure(found.p90), times, *seconds, distance(row.fidelity)[0], share)
+        lines.append(_line(row.engine.label, *cells))
+    return "\n".join([*lines, ""])
+
+
+def _caption(measurement: Measurement) -> str:
+    job = measurement.job
+    pictures = "one picture" if job.batch == 1 else f"{job.batch} pictures"
+    return (
+        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler}, guidance on, "
+        f"{measurement.runs} runs of each in turn:"
+    )
+
+
+def _operators(result: Latency) -> str:
+    kinds: dict[str, None] = {}
+    rows: list[tuple[str, dict[str, float]]] = []
+    for label, programs in result.operators.items():
+        for program, seconds in programs.items():
+            if not isinstance(seconds, str):
+                rows.append((f"{label}, {program}", dict(seconds)))
+                kinds |= dict.fromkeys(seconds)
+    lines = [*_heads("program", "seconds", *kinds)]
+    for name, seconds in rows:
+        total = sum(seconds.values())
+        lines.append(
+            _line(name, _figure(total), *(f"{seconds.get(kind, 0.0) / total:.1%}" for kind in kinds))
+        )
+    return "\n".join([*lines, ""])
+
+
+def _fidelity(result: Comparison) -> str:
+    lines = [*_heads("engine", "requests", "latents", "cosine", "PSNR dB", "SSIM", "largest of 255")]
+    for label in dict.fromkeys(pair.engine for pair in result.pairs):
+        found = [pair.fidelity for pair in result.pairs if pair.engine == label]
+        name = f"{label} (noise floor)" if label in result.noise else label
+        lines.append(_line(name, str(len(found)), *worst(found)))
+    lines += [
+        f"| {label} | could not draw: {failure} | | | | | |" for label, failure in result.failures.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _where(result: Latency | Comparison) -> str:
+    machine = result.machine
+    return f"{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:10]}"
+
+
+def _heads(*names: str) -> Sequence[str]:
+    return _line(*names), "|" + "---|" * len(names)
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _figure(seconds: float) -> str:
+    """Three digits that mean something."""
+    return f"{seconds:.3f}" if seconds < 10 else f"{seconds:.1f}"

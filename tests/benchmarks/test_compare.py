@@ -1,0 +1,87 @@
+"""The same requests through eager diffusers and bundles."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from PIL import Image
+
+from calotype_bench import comparing, results
+from calotype_bench.cli import main
+from calotype_bench.jobs import Engine, Job
+from tests.bundles import bundle, checkpoint
+
+PLAIN = str(bundle("plain"))
+
+
+def run(*arguments: str) -> int:
+    return main(["compare", PLAIN, "--against", str(checkpoint("plain")), "--threads", "1", *arguments])
+
+
+@pytest.mark.slow
+def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    prompts, output = tmp_path / "prompts.txt", tmp_path / "result.json"
+    prompts.write_text("a red circle\n\n  a blue square on a wall\n")
+    status = run(
+        "--backend", "onnxruntime,openvino", "--prompts", str(prompts), "--seeds", "1,2", "--steps", "2",
+        "--pictures", "1", "-o", str(output),
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    found = results.read(output)
+
+    assert status == 0
+    assert err == ""
+    assert "eager bf16 (noise floor)" in out
+    assert isinstance(found, results.Comparison)
+    assert found.reference == "eager fp32"
+    assert found.noise == ("eager bf16",)
+    assert found.failures == {}
+    engines = ["calotype onnxruntime fp32", "calotype openvino fp32", "eager bf16"]
+    assert [pair.engine for pair in found.pairs] == [engine for engine in engines for _ in range(4)]
+    requests = [(prompt, seed) for prompt in ("a red circle", "a blue square on a wall") for seed in (1, 2)]
+    assert [(pair.prompt, pair.seed) for pair in found.pairs] == requests * 3
+    ours = [pair.fidelity for pair in found.pairs if pair.engine != "eager bf16"]
+    noise = [pair.fidelity for pair in found.pairs if pair.engine == "eager bf16"]
+    assert all(each.latents is not None and each.latents < 1e-4 and each.largest <= 1 for each in ours)
+    assert all(each.latents is not None and each.latents > 1e-3 for each in noise)
+    assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 3
+    picture = Image.open(io.BytesIO(base64.b64decode(found.pairs[0].found)))
+    assert picture.size == (128, 128)
+
+
+def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
+    reference = Engine("eager", str(checkpoint("plain")), threads=1)
+    missing = Engine("calotype", PLAIN, "tensorrt", "fp32", "cuda")
+    found = comparing.compare(
+        [reference, missing], [Job("x", 1, 0, width=128, height=128)], 0, lambda *_: None
+    )
+    assert found.pairs == ()
+    assert "its library is not installed" in found.failures["calotype tensorrt fp32"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--prompts", "nowhere.txt"), "--prompts: nowhere.txt cannot be read"),
+        (("--against", str(checkpoint("depth"))), "is missing"),
+    ],
+)
+def test_bad_usage_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_precision_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("--noise", "int8")
+    assert "expected some of fp32, fp16, bf16, found 'int8'" in capsys.readouterr().err

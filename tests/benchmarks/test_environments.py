@@ -1,0 +1,94 @@
+"""Environments of peers: made once, told when they cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from calotype_bench import environments, latency, peers
+from calotype_bench.environments import PeerError
+from calotype_bench.jobs import Engine, Job
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return []
+
+
+def test_an_environment_is_made_once(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], **settings: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    first = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
+    again = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
+    other = environments.python("peer", ("torch", "thing==2"), (), said.append)
+
+    assert first == again != other
+    assert said == [
+        "installing torch, thing==1 in an environment of its own",
+        "installing torch, thing==2 in an environment of its own",
+    ]
+    create, install, remove, *_ = commands
+    assert create[1:3] == ["-m", "venv"]
+    assert install[2:4] == ["pip", "install"]
+    assert install[4].startswith("torch==2")  # this environment's own
+    assert "+" not in install[4]
+    assert remove[-1] == "unwanted"
+    assert len(commands) == 5
+
+
+def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(peers), "PEERS", {"eager": peers.Peer(("calotype-no-such-package",))})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (found,) = latency.measure([Engine("eager", "x")], [Job("x", 1, 0)], 1, lambda *_: None, said.append)
+    assert found.rows[0].failure.startswith("eager cannot be installed: ")
+    assert "calotype-no-such-package" in found.rows[0].failure
+
+
+def test_a_model_is_exported_once_for_each_checkpoint(
+    said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "weights").write_text("1")
+    monkeypatch.setattr(environments, "_run", lambda command, *_: Path(command[-1]).mkdir())
+    export = lambda: environments.exported("peer", sys.executable, "draw_peer", checkpoint, said.append)  # noqa: E731
+
+    first, again = export(), export()
+    (checkpoint / "weights").write_text("2 and more")
+    assert first == again != export()
+    assert said == [f"peer exports {checkpoint}"] * 2
+
+
+def test_an_export_that_fails_leaves_nothing(said: list[str], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    with pytest.raises(PeerError, match=r"peer cannot export .*no_such_module"):
+        environments.exported("peer", sys.executable, "no_such_module", checkpoint, said.append)
+    assert not [path for path in (environments.cache() / "models").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("eager", ("eager", "fp32")),
+        ("eager-bf16", ("eager", "bf16")),
+        ("optimum-intel", ("optimum-intel", "fp32")),
+        ("optimum-intel-bf16", ("optimum-intel", "bf16")),
+        ("stable-diffusion.cpp-fp16", ("stable-diffusion.cpp", "fp16")),
+    ],
+)
+def test_names_carry_a_precision(name: str, expected: tuple[str, str]) -> None:
+    assert name in peers.names()
+    assert peers.split(name) == expected

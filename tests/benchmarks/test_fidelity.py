@@ -1,0 +1,50 @@
+"""How far two drawings are apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calotype_bench import fidelity, worker
+
+RANDOM = np.random.default_rng(0)
+PICTURES: NDArray[np.float64] = RANDOM.uniform(0.1, 0.9, (2, 32, 32, 3))
+LATENTS: NDArray[np.float64] = RANDOM.standard_normal((2, 4, 4, 4))
+
+
+def test_nothing_is_apart_from_itself() -> None:
+    found = fidelity.compare(PICTURES, PICTURES, (LATENTS, LATENTS))
+    assert found.latents == 0
+    assert found.cosine == pytest.approx(1)
+    assert found.psnr is None
+    assert found.ssim == pytest.approx(1)
+    assert found.largest == 0
+
+
+def test_distances_are_those_of_their_definitions() -> None:
+    moved = PICTURES.copy()
+    moved[0, 0, 0, 0] += 51 / 255
+    found = fidelity.compare(PICTURES, moved, (LATENTS, 1.01 * LATENTS))
+
+    assert found.latents == pytest.approx(0.01)
+    assert found.cosine == pytest.approx(1)
+    assert found.largest == 51
+    assert found.psnr == pytest.approx(10 * np.log10(255**2 / (51**2 / PICTURES.size)))
+    assert 0.9 < found.ssim < 1
+
+
+def test_files_without_latents_are_compared_by_pictures(tmp_path: Path) -> None:
+    for name, latents in (("a.npz", LATENTS), ("b.npz", None)):
+        worker.save_drawn(str(tmp_path / name), PICTURES, latents)
+    found = fidelity.of_files(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert found.latents is None
+    assert found.cosine is None
+    assert found.psnr is None
+
+
+def test_pictures_of_two_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected \(2, 32, 32, 3\), found \(1, 32, 32, 3\)"):
+        fidelity.compare(PICTURES, PICTURES[:1])

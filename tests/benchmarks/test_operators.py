@@ -1,0 +1,66 @@
+"""Where a program's time goes, by kind of operator."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from calotype.bundle import Bundle
+from calotype_bench import operators, profile_tensorrt
+from calotype_bench.operators import Task
+from tests.bundles import bundle
+from tests.standin import gpu
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_libraries_tell_the_kinds_that_a_step_is_made_of(backend: str) -> None:
+    found = operators.measure(bundle("plain"), "unet_step", backend, "cpu", 1)
+    assert isinstance(found, dict)
+    assert {"convolution", "matrix product", "attention", "normalisation"} <= set(found)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert 0 < sum(found.values()) < 10
+    assert found.get("other", 0.0) < 0.05 * sum(found.values())
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
+def test_a_plan_tells_its_layers(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.install(monkeypatch, tmp_path / "state")
+    root = Path(shutil.copytree(bundle("plain"), tmp_path / "bundle"))
+    spec = Bundle.open(root).program("unet_step")
+    gpu.compile_for(backend, root, (spec,))
+    found = profile_tensorrt.profile(Task(root, spec, backend, "cuda", None, 2))
+
+    assert len(found) == 2
+    for run in found:
+        assert any("conv" in layer for layer in run)
+        assert all(seconds == pytest.approx(0.001) for seconds in run.values())
+
+
+def test_what_cannot_be_profiled_says_why() -> None:
+    found = operators.measure(bundle("plain"), "unet_step", "tensorrt", "cuda", None)
+    assert isinstance(found, str)
+    assert "Error" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Conv", "convolution"),
+        ("FullyConnected", "matrix product"),
+        ("ScaledDotProductAttention", "attention"),
+        ("LayerNormalization", "normalisation"),
+        ("QuickGelu", "activation"),
+        ("Reorder", "layout"),
+        ("Eltwise", "elementwise"),
+        ("RandomThing", "other"),
+    ],
+)
+def test_names_of_libraries_are_kinds(name: str, kind: str) -> None:
+    assert operators.kind(name) == kind
+
+
+def test_kinds_are_summed_and_the_median_run_counts() -> None:
+    runs = [{"Conv": 1.0, "FusedConv": 1.0}, {"Conv": 5.0}, {"Conv": 3.0, "Gemm": 1.0}]
+    assert operators.by_kind(runs) == {"convolution": 3.0, "matrix product": 0.0}

@@ -1,0 +1,153 @@
+"""One page about results, looked at in a headless browser; and tables in Markdown files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+from calotype.errors import RequestError
+from calotype_bench import results, tables
+from calotype_bench.cli import main
+from tests.benchmarks import made
+
+ROOT = Path(__file__).parent.parent.parent
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PHONE, DESKTOP = (390, 844), (1280, 900)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> tuple[Path, Path]:
+    latency, comparison = tmp_path / "latency.json", tmp_path / "comparison.json"
+    results.write(made.latency(), latency)
+    results.write(made.comparison(), comparison)
+    return latency, comparison
+
+
+@pytest.fixture
+def page(found: tuple[Path, Path], tmp_path: Path) -> Path:
+    output = tmp_path / "report.html"
+    assert main(["report", *map(str, found), "-o", str(output)]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
+    if BROWSER is None or DRIVER is None:
+        pytest.skip("there is no chromium with chromedriver here (Debian: chromium, chromium-driver)")
+    options: Any = Options()
+    options.binary_location = BROWSER
+    for argument in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver: Any = webdriver.Chrome(options, Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_browser_shows_every_figure_within_the_window(
+    browser: Any, page: Path, size: tuple[int, int]
+) -> None:
+    browser.set_window_size(*size)
+    browser.get(page.as_uri())
+
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    figures = browser.execute_script(
+        "return [...document.querySelectorAll('figure')].map(f => {"
+        " const box = f.getBoundingClientRect();"
+        " return [f.className, box.left, box.right, box.height, f.querySelector('figcaption code').innerText] })"
+    )
+    kinds = {"latency", "stages-of", "waterfall", "curve", "operators", "fidelity", "pair"}
+    assert {kind for kind, *_ in figures} == kinds
+    width = browser.execute_script("return window.innerWidth")
+    for _, left, right, height, command in figures:
+        assert left >= 0
+        assert right <= width
+        assert height > 20
+        assert command.startswith("calotype-bench ")
+    pictures = browser.execute_script(
+        "return [...document.images].map(i => [i.naturalWidth, i.getBoundingClientRect().width])"
+    )
+    assert len(pictures) == 3
+    assert all(natural == 16 and shown > 50 for natural, shown in pictures)
+
+
+def test_bars_are_as_long_as_what_they_stand_for(browser: Any, page: Path) -> None:
+    browser.set_window_size(*DESKTOP)
+    browser.get(page.as_uri())
+    widths = browser.execute_script(
+        "return [...document.querySelector('.latency').querySelectorAll('.bar')]"
+        ".map(b => b.getBoundingClientRect().width)"
+    )
+    medians = [row.summary().median for row in made.latency().measurements[0].rows if row.samples]
+    assert [width / widths[0] for width in widths] == pytest.approx(
+        [each / medians[0] for each in medians], rel=0.02
+    )
+
+
+def test_a_page_needs_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    addresses = [part.split('"')[0] for part in text.split('src="')[1:] + text.split('href="')[1:]]
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "<script" not in text
+    assert "url(" not in text.replace("url(#", "")
+
+
+def test_what_could_not_be_measured_says_why(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert "could not be measured: it is not installed" in text
+    assert "could not draw: &lt;no&gt;" in text
+
+
+def test_results_are_read_as_they_were_written(found: tuple[Path, Path]) -> None:
+    assert results.read(found[0]) == made.latency()
+    assert results.read(found[1]) == made.comparison()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "kind": "latency"}'])
+def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(RequestError, match=r"other\.json"):
+        results.read(path)
+    assert main(["report", str(path), "-o", str(tmp_path / "x.html")]) == 2
+
+
+def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_path: Path) -> None:
+    text = tmp_path / "text.md"
+    marks = (("latency", "latency"), ("operators", "latency"), ("fidelity", "comparison"))
+    text.write_text(
+        "# Before\n\n"
+        + "".join(f"<!-- table {kind} {name}.json -->\nold\n<!-- end -->\n" for kind, name in marks)
+        + "after\n"
+    )
+    assert main(["tables", "--check", str(text)]) == 2
+    assert main(["tables", str(text)]) == 0
+    assert main(["tables", "--check", str(text)]) == 0
+    written = text.read_text()
+    assert "old" not in written
+    assert written.startswith("# Before\n")
+    assert written.endswith("<!-- end -->\nafter\n")
+    assert "| eager fp32 | 2.000 | 2.120 | 2.000 (" in written
+    assert "| convolution |" in written
+    assert "| eager bf16 (noise floor) | 1 |" in written
+    text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")
+    with pytest.raises(RequestError, match="a table `fidelity` cannot be made of it"):
+        tables.bring_up_to_date(text.read_text(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_the_projects_own_tables_are_up_to_date(name: str) -> None:
+    assert main(["tables", "--check", str(ROOT / name)]) == 0
+    assert "<!-- table " in (ROOT / name).read_text("utf-8")
