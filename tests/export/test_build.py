@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
 from calotype.bundle import Bundle
+from calotype.cli import main as command
 from calotype.errors import ParityError
 from calotype.pipeline import Pipeline
 from calotype_export import build, synthetic, trace, verify
@@ -164,6 +165,11 @@ def test_an_lcm_checkpoint_and_a_segmenter_pass_their_gates(
         for mask in ({"mask_prompt": "a dog"}, {"mask_image": expected})
     ]
     assert drawn[0].tobytes() == drawn[1].tobytes()
+    given, written = tmp_path / "given.png", tmp_path / "written.png"
+    picture.save(given)
+    asked = ("generate", path, "a dog", "--image", given, "--mask-prompt", "a dog", "--steps", 2, "--seed", 0)
+    assert command([*map(str, asked), "--backend", "onnxruntime", "-o", str(written)]) == 0
+    assert Image.open(written).tobytes() == drawn[0].tobytes()
 
 
 def mask_of_transformers(segmenter: Path, picture: Image.Image, words: str) -> Image.Image:

@@ -18,43 +18,13 @@ from numpy.typing import NDArray
 
 from tests.standin.conforming import RECORDED, like
 from tests.standin.cuda import Cuda
+from tests.standin.tensorrt_bases import ILogger, IProfiler, Severity
 
 MAGIC = b"stand-in plan of "
 ACTIVATION_BYTES = 4096
 CAPTURABLE = True  # what TensorRT-RTX says of every context
 _DTYPES = {"tensor(float)": "FLOAT", "tensor(float16)": "HALF", "tensor(int64)": "INT64"}
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64}
-
-
-class Severity(enum.Enum):
-    """Of a message."""
-
-    ERROR = 1
-    INFO = 3
-
-
-class ILogger:
-    """The base class that a logger must initialise."""
-
-    Severity = Severity
-
-    def __init__(self) -> None:
-        self.is_initialised = True
-
-    def log(self, severity: Any, message: str) -> None:
-        """Take a message."""
-        raise NotImplementedError
-
-
-class IProfiler:
-    """The base class that a profiler must initialise."""
-
-    def __init__(self) -> None:
-        self.is_initialised = True
-
-    def report_layer_time(self, layer_name: str, ms: float) -> None:
-        """Take the time of one layer."""
-        raise NotImplementedError
 
 
 def library(name: str, cuda: Cuda) -> Any:
