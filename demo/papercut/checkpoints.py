@@ -18,6 +18,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file, save_file
 from transformers import DPTForDepthEstimation, DPTImageProcessor
 
 from papercut.diffusion import Painter, build_scheduler
@@ -96,10 +97,22 @@ def _save(pipeline: DiffusionPipeline, folder: Path) -> None:
     pipeline.to("cpu", torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     pipeline.to(torch.float32)
+    _name_as_published(folder / "text_encoder" / "model.safetensors")
     for path in folder.rglob("*.json"):
         _tidy(path)
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)
+
+
+def _name_as_published(weights: Path) -> None:
+    """Put `text_model.` before every name, as in public checkpoints, which every release of transformers reads.
+
+    Some read no other names, and leave the weights random without an error.
+    """
+    tensors = {
+        f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(weights).items()
+    }
+    save_file(tensors, weights, {"format": "pt"})
 
 
 def _tidy(path: Path) -> None:

@@ -35,6 +35,11 @@ def test_weights_are_float16(folder: str) -> None:
             )
 
 
+def test_the_text_encoders_weights_have_the_names_of_public_checkpoints() -> None:
+    with safe_open(DEMO / TEXT_TO_IMAGE / "text_encoder" / "model.safetensors", framework="np") as weights:
+        assert all(name.startswith("text_model.") for name in weights.keys())  # noqa: SIM118
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_unet_has_at_most_3_3_million_parameters(folder: str) -> None:
     weights = DEMO / folder / "unet" / "diffusion_pytorch_model.safetensors"
