@@ -68,6 +68,7 @@ def compare(options: argparse.Namespace) -> None:
         reference=engines[0].label,
         noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
         failures=outcome.failures,
+        expected=outcome.expected,
         pairs=outcome.pairs,
     )
     print(report_text.comparison(result))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from calotype_bench import fidelity, peers
 from calotype_bench.conversation import Worker
 from calotype_bench.environments import PeerError, Say
 from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.pictures import encode
 from calotype_bench.results import Pair
 
 Progress = Callable[[int, int], None]
@@ -25,8 +24,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was drawn beside the reference, and the engines that could not draw."""
+    """The reference's kept pictures, what was drawn beside it, and the engines that could not draw."""
 
+    expected: tuple[str, ...]
     pairs: tuple[Pair, ...]
     failures: Mapping[str, str]
 
@@ -40,6 +40,7 @@ def compare(
     """
     total = len(engines) * len(jobs)
     failures: dict[str, str] = {}
+    expected: list[str] = []
     pairs: list[Pair] = []
     with tempfile.TemporaryDirectory(prefix="calotype-compare-") as folder:
         for index, engine in enumerate(engines):
@@ -53,13 +54,15 @@ def compare(
                     raise BackendError(f"the reference cannot draw: {error}") from error
                 failures[engine.label] = str(error)
                 continue
-            if index:
-                reference = Path(folder) / "0"
-                pairs += [
-                    _pair(engine, job, number, reference, place, number < kept)
-                    for number, job in enumerate(jobs)
-                ]
-    return Outcome(tuple(pairs), failures)
+            if index == 0:
+                expected = [_picture(_file(place, number)) for number, _ in enumerate(jobs[:kept])]
+                continue
+            reference = Path(folder) / "0"
+            pairs += [
+                _pair(engine, job, number, (_file(reference, number), _file(place, number)), number < kept)
+                for number, job in enumerate(jobs)
+            ]
+    return Outcome(tuple(expected), tuple(pairs), failures)
 
 
 def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say) -> Iterator[Drawn]:
@@ -70,20 +73,16 @@ def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say) -> Iterat
             yield worker.draw(job, str(_file(place, number)))
 
 
-def _pair(engine: Engine, job: Job, number: int, reference: Path, place: Path, keep: bool) -> Pair:
-    files = _file(reference, number), _file(place, number)
-    expected, found = (_png(file) for file in files) if keep else ("", "")
-    return Pair(job.prompt, job.seed, engine.label, fidelity.of_files(*files), expected, found)
+def _pair(engine: Engine, job: Job, number: int, files: tuple[Path, Path], keep: bool) -> Pair:
+    found = _picture(files[1]) if keep else ""
+    return Pair(number, job.prompt, job.seed, engine.label, fidelity.of_files(*files), found)
 
 
 def _file(place: Path, number: int) -> Path:
     return place / f"{number}.npz"
 
 
-def _png(file: Path) -> str:
-    """The first picture of a file that a worker left, as a PNG in base64."""
+def _picture(file: Path) -> str:
+    """The first picture of a file that a worker left."""
     with np.load(file) as drawn:
-        picture = Image.fromarray(fidelity.eight_bits(drawn["pictures"][0]))
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG", optimize=True)
-    return base64.b64encode(encoded.getvalue()).decode()
+        return encode(Image.fromarray(fidelity.eight_bits(drawn["pictures"][0])))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -37,7 +39,7 @@ class _Drawer:
         if job.scheduler not in METHODS:
             raise ValueError(f"it has no sampling method that is {job.scheduler}")
         begun = time.perf_counter()
-        with self._energy.measuring():
+        with self._energy.measuring(), _explained():
             drawn = self._model.generate_image(
                 prompt=job.prompt, sample_steps=job.steps, seed=job.seed, cfg_scale=job.guidance_scale,
                 width=job.width, height=job.height, batch_count=job.batch, sample_method=METHODS[job.scheduler],
@@ -47,3 +49,14 @@ class _Drawer:
         if save:
             save_drawn(save, pictures)
         return Drawn(seconds, {}, {}, job.steps, resident_bytes(), 0, self._energy.joules, 0.0)
+
+
+@contextmanager
+def _explained() -> Generator[None]:
+    """A model that it could not load is an empty picture to the binding."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"it gave no picture ({error}): it reads models of the published widths alone"
+        ) from error

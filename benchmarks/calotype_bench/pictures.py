@@ -1,4 +1,4 @@
-"""Pictures inside a report: maps of differences as PNG, curves as SVG."""
+"""Pictures inside a report: lossless WebP, maps of differences among them, and curves as SVG."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from PIL import Image
 AMPLIFIED = 16  # times, in a map of differences
 
 
+def encode(picture: Image.Image) -> str:
+    """A picture as a lossless WebP file in base64."""
+    written = io.BytesIO()
+    picture.save(written, "WEBP", lossless=True, quality=100, method=6)
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def decode(picture: str) -> Image.Image:
+    """What `encode` was given."""
+    return Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+
+
 def difference(expected: str, found: str) -> str:
-    """Of two PNG files in base64: how far each pixel value is apart, amplified, as a PNG file in base64."""
-    left, right = (_decode(each).astype(int) for each in (expected, found))
-    apart = np.clip(np.abs(left - right) * AMPLIFIED, 0, 255).astype(np.uint8)
-    encoded = io.BytesIO()
-    Image.fromarray(apart).save(encoded, "PNG", optimize=True)
-    return base64.b64encode(encoded.getvalue()).decode()
+    """Of two encoded pictures: how far each pixel value is apart, amplified, as one more."""
+    left, right = (np.asarray(decode(each)).astype(int) for each in (expected, found))
+    return encode(Image.fromarray(np.clip(np.abs(left - right) * AMPLIFIED, 0, 255).astype(np.uint8)))
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> str:
@@ -41,7 +50,3 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> st
         FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None})
     text = written.getvalue()
     return text[text.index("<svg") :]
-
-
-def _decode(picture: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"))

@@ -172,9 +172,14 @@ def _comparison(result: Comparison) -> View:
         ],
         "failures": result.failures,
         "pairs": [
-            {"pair": pair, "map": pictures.difference(pair.expected, pair.found), "times": pictures.AMPLIFIED}
+            {
+                "pair": pair,
+                "expected": result.expected[pair.request],
+                "map": pictures.difference(result.expected[pair.request], pair.found),
+                "times": pictures.AMPLIFIED,
+            }
             for pair in result.pairs
-            if pair.expected
+            if pair.found
         ],
     }
 

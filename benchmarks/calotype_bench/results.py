@@ -39,19 +39,21 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same request through the reference and through one engine; pictures are PNG files, base64."""
+    """Request number `request` through the reference and through one engine; `found` is a lossless WebP, base64."""
 
+    request: int
     prompt: str
     seed: int
     engine: str
     fidelity: Fidelity
-    expected: str = ""
     found: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One run of `calotype-bench compare`. `noise` are the rows of the reference in another precision."""
+    """One run of `calotype-bench compare`. `noise` are the rows of the reference in another precision, `expected` its
+    pictures of the first requests.
+    """
 
     title: str
     command: tuple[str, ...]
@@ -60,6 +62,7 @@ class Comparison:
     reference: str
     noise: tuple[str, ...]
     failures: Mapping[str, str]  # of engines that could not draw
+    expected: tuple[str, ...]
     pairs: tuple[Pair, ...]
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
-from PIL import Image
+import numpy as np
 
 from calotype_bench import comparing, results
 from calotype_bench.cli import main
 from calotype_bench.jobs import Engine, Job
+from calotype_bench.pictures import decode
 from tests.bundles import bundle, checkpoint
 
 PLAIN = str(bundle("plain"))
@@ -53,8 +52,13 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
     assert all(each.latents is not None and each.latents < 1e-4 and each.largest <= 1 for each in ours)
     assert all(each.latents is not None and each.latents > 1e-3 for each in noise)
     assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 3
-    picture = Image.open(io.BytesIO(base64.b64decode(found.pairs[0].found)))
-    assert picture.size == (128, 128)
+    assert [pair.request for pair in found.pairs] == [0, 1, 2, 3] * 3
+    assert len(found.expected) == 1
+    expected, drawn = (
+        np.asarray(decode(each)).astype(int) for each in (*found.expected, found.pairs[0].found)
+    )
+    assert drawn.shape == (128, 128, 3)
+    assert np.abs(drawn - expected).max() == found.pairs[0].fidelity.largest
 
 
 def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
@@ -63,7 +67,7 @@ def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
     found = comparing.compare(
         [reference, missing], [Job("x", 1, 0, width=128, height=128)], 0, lambda *_: None
     )
-    assert found.pairs == ()
+    assert found.pairs == found.expected == ()
     assert "its library is not installed" in found.failures["calotype tensorrt fp32"]
 
 
