@@ -1,7 +1,8 @@
 """Everything that needs a GPU, in one command: tests, then latency beside eager diffusers, with random weights.
 
 `python -m calotype_bench.gpu -o FOLDER` uses whichever backends this machine has, says of the others what is missing,
-and writes `gpu-<name>.json`. `--rehearse` goes through the same with tiny checkpoints on the processor.
+and writes `gpu-<name>.json`, and beside it one result a model that `calotype-bench report` reads. `--rehearse` goes through
+the same with tiny checkpoints on the processor.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from calotype import backends
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
-from calotype_bench import floor, latency, machine, operators, portability, rates, report_text, rows
+from calotype_bench import floor, latency, machine, operators, portability, rates, report_text, results, rows
 from calotype_bench.commands import PROMPT
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.results import Latency
@@ -76,9 +77,10 @@ def main() -> None:
     result["rates"] = dataclasses.asdict(found)
     result["plans of other capabilities"] = portability.probe(ROOT / ".cache" / "test-bundles" / "plain")
     with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
-        result["models"] = {
-            model: measure(model, plan, found, described, Path(folder) / model) for model in plan.models
-        }
+        for model in plan.models:
+            reasons, measured = measure(model, plan, found, described, Path(folder) / model)
+            result[model] = reasons
+            results.write(measured, options.output / f"gpu-{name}-{model}.json")
     path = options.output / f"gpu-{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(f"written: {path}")
@@ -103,8 +105,8 @@ def tests(rehearse: bool) -> str:
 
 def measure(
     model: str, plan: Plan, found: rates.Rates, where: Mapping[str, Any], folder: Path
-) -> dict[str, Any]:
-    """The rows of one model: every backend and peer in turn, for each batch size."""
+) -> tuple[dict[str, str], Latency]:
+    """Why backends cannot run, or nothing, and the rows of one model: every backend and peer in turn, by batch size."""
     folder.mkdir()
     checkpoint, root = draft(model, plan, folder)
     reasons = {backend: prepare(root, backend) for backend in plan.backends}
@@ -137,7 +139,7 @@ def measure(
         },
     )
     print(f"\n{report_text.latency(result)}", flush=True)
-    return {"backends": reasons, "latency": dataclasses.asdict(result)}
+    return reasons, result
 
 
 def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:

@@ -18,24 +18,29 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = dataclasses.replace(gpu.REHEARSAL, batches=(1,), runs=1)
-    found = gpu.measure("tiny-sd15", plan, Rates(1e11, 1e11), machine.describe(), tmp_path / "tiny-sd15")
+    reasons, found = gpu.measure(
+        "tiny-sd15", plan, Rates(1e11, 1e11), machine.describe(), tmp_path / "tiny-sd15"
+    )
     out = capsys.readouterr().out
 
-    assert found["backends"] == {
+    assert reasons == {
         "tensorrt": "its library is not installed",
         "openvino": "",
         "onnxruntime": "",
     }
     assert "tiny-sd15 tensorrt: its library is not installed" in out
-    (measurement,) = found["latency"]["measurements"]
-    names = [
-        " ".join((row["engine"]["name"], row["engine"]["backend"])).strip() for row in measurement["rows"]
-    ]
+    (measurement,) = found.measurements
+    names = [" ".join((row.engine.name, row.engine.backend)).strip() for row in measurement.rows]
     assert names == ["calotype openvino", "calotype onnxruntime", "eager"]
-    assert all(len(row["samples"]) == 1 for row in measurement["rows"])
-    assert all(row["fidelity"]["latents"] < 1e-4 for row in measurement["rows"])
-    assert found["latency"]["floors"][0]["fp32"]["total"] > 0
-    assert found["latency"]["operators"]["calotype openvino fp32"]["unet_step"]["convolution"] > 0
+    for row in measurement.rows:
+        assert len(row.samples) == 1
+        assert row.fidelity is not None
+        assert row.fidelity.latents is not None
+        assert row.fidelity.latents < 1e-4
+    assert found.floors[0]["fp32"]["total"] > 0
+    kinds = found.operators["calotype openvino fp32"]["unet_step"]
+    assert isinstance(kinds, dict)
+    assert kinds["convolution"] > 0
 
 
 def test_a_bundle_that_cannot_be_compiled_here_says_why(
