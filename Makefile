@@ -46,9 +46,9 @@ bench: .venv/ready .cache/bench/demo-fp32 .cache/bench/demo-bf16  ## the demo ch
 		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 10 \
 		--title "The demo checkpoint" -o benchmarks/results/demo.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --against demo/text-to-image --backend openvino,onnxruntime \
-		--prompts benchmarks/prompts.txt --pictures 1 --title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
+		--prompts benchmarks/prompts.txt --guidance-scale 2.5 --pictures 1 --title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --against demo/text-to-image --backend openvino \
-		--prompts benchmarks/prompts.txt --pictures 1 --title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
+		--prompts benchmarks/prompts.txt --guidance-scale 2.5 --pictures 1 --title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
 	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
 	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 

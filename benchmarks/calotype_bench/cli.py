@@ -108,6 +108,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--threads", type=_positive, help="(default: the libraries' choice)")
+    add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
     add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
 

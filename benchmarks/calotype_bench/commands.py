@@ -28,7 +28,16 @@ def latency(options: argparse.Namespace) -> None:
     engines = rows.engines(options, bundles)
     manifest = bundles[0].manifest
     jobs = [
-        Job(PROMPT, steps, 0, options.scheduler, batch=batch, width=manifest.width, height=manifest.height)
+        Job(
+            PROMPT,
+            steps,
+            0,
+            options.scheduler,
+            options.guidance_scale,
+            batch,
+            manifest.width,
+            manifest.height,
+        )
         for steps, batch in product(options.steps, options.batch)
     ]
     measurements = measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time)
@@ -55,7 +64,15 @@ def compare(options: argparse.Namespace) -> None:
     engines = rows.compared(options, bundles)
     manifest = bundles[0].manifest
     jobs = [
-        Job(prompt, options.steps, seed, options.scheduler, width=manifest.width, height=manifest.height)
+        Job(
+            prompt,
+            options.steps,
+            seed,
+            options.scheduler,
+            options.guidance_scale,
+            width=manifest.width,
+            height=manifest.height,
+        )  # fmt: skip
         for prompt in _prompts(options.prompts)
         for seed in options.seeds
     ]

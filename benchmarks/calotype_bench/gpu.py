@@ -1,8 +1,8 @@
 """Everything that needs a GPU, in one command: tests, then latency beside eager diffusers, with random weights.
 
 `python -m calotype_bench.gpu -o FOLDER` uses whichever backends this machine has, says of the others what is missing,
-and writes `gpu-<name>.json`, and beside it one result a model that `calotype-bench report` reads. `--rehearse` goes through
-the same with tiny checkpoints on the processor.
+and writes `gpu-<name>.json`, and beside it one result a model that `calotype-bench report` reads. `--rehearse` goes
+through the same with tiny checkpoints on the processor.
 """
 
 from __future__ import annotations
