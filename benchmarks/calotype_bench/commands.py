@@ -72,7 +72,7 @@ def compare(options: argparse.Namespace) -> None:
             options.guidance_scale,
             width=manifest.width,
             height=manifest.height,
-        )  # fmt: skip
+        )
         for prompt in _prompts(options.prompts)
         for seed in options.seeds
     ]
