@@ -10,6 +10,7 @@ BUNDLES := .cache/test-bundles
 BESIDE := --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
 
+.SECONDARY:
 .PHONY: help demo test check fix parity score bench bench-full compile-check gpu build clean
 
 help:  ## list the targets
@@ -58,20 +59,23 @@ RUNS ?= 3
 PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
 FULL := sd15 sd21-base
 
-bench-full: $(FULL:%=.cache/bench/%.json)  ## the same on random weights of sd15 and sd21-base at full size: hours
-	$(BUILDER)calotype-bench report $^ -o .cache/bench/report-full.html
+bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
+	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%.json) -o .cache/bench/report-full.html
+	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
-.cache/bench/%.json: .cache/bench/%-fp32 .cache/bench/%-bf16
+$(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
 		--against onnxruntime,$(PEERS) --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
-		--title "$* at full size, random weights" -o $@
+		--title "$* at full size, random weights" -o benchmarks/results/$*.json
 
 .cache/bench/demo-%: | .venv/ready
 	$(BUILDER)calotype-export build demo/text-to-image --precision $* -o $@
 
-.cache/bench/%-fp32 .cache/bench/%-bf16: .cache/bench/%
-	$(BUILDER)calotype-export build .cache/bench/$* --precision fp32 -o .cache/bench/$*-fp32
-	$(BUILDER)calotype-export build .cache/bench/$* --precision bf16 -o .cache/bench/$*-bf16
+.cache/bench/%-fp32: | .cache/bench/%
+	$(BUILDER)calotype-export build .cache/bench/$* --precision fp32 -o $@
+
+.cache/bench/%-bf16: | .cache/bench/%
+	$(BUILDER)calotype-export build .cache/bench/$* --precision bf16 -o $@
 
 $(FULL:%=.cache/bench/%): | .venv/ready
 	$(BUILDER)calotype-export synthetic $(@F) -o $@
