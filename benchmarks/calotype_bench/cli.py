@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from calotype.backends import BackendOptions
 from calotype.errors import CalotypeError, RequestError
 from calotype_bench import commands, peers
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
-    except CalotypeError as error:
+    except (CalotypeError, OSError) as error:
         print(f"calotype-bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except KeyboardInterrupt:
@@ -70,10 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--noise", type=_precisions, default=("bf16",),
         help="precisions of eager diffusers that show the noise floor; several: bf16,fp16 (default: bf16)")  # fmt: skip
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
-    add("--seeds", type=_numbers, default=(1,), help="several: 1,2,3 (default: 1)")
+    add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
     add("--steps", type=_positive, default=20, help="inference steps (default: %(default)s)")
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
-    add("--pictures", type=int, default=2, help="pairs kept in the result for reports (default: %(default)s)")
+    add(
+        "--pictures",
+        type=_count,
+        default=2,
+        help="pairs kept in the result for reports (default: %(default)s)",
+    )
     report = commands_of.add_parser("report", help="one page of results that were written with -o")
     report.set_defaults(command=commands.report)
     report.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
@@ -106,7 +112,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         default=("auto",),
         help="of every bundle; several: openvino,onnxruntime (default: auto)",
     )
-    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--threads", type=_positive, help="(default: the libraries' choice)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
@@ -114,7 +120,17 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected at least one, found {text!r}")
+    return found
+
+
+def _device(text: str) -> str:
+    try:
+        return BackendOptions(text).device
+    except CalotypeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -131,11 +147,19 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in _names(text))
 
 
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in _names(text))
+
+
 def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
-    return number
+    return _at_least(1, text)
+
+
+def _count(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, found {text!r}")
+    return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -19,47 +19,50 @@ from calotype_bench.results import Comparison, Latency, Seconds
 from calotype_bench.tables import bring_up_to_date
 
 PROMPT = "a painting of a lighthouse in a storm"
+Operators = Mapping[str, Mapping[str, Seconds | str]]
 PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 
 
 def latency(options: argparse.Namespace) -> None:
-    """Measure, print tables, and write the result where -o says."""
+    """Measure, print tables, and write the result where -o says: after each job, so that nothing measured is lost."""
+    results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
-    manifest = bundles[0].manifest
+    width, height = bundles[0].manifest.width, bundles[0].manifest.height
     jobs = [
-        Job(
-            PROMPT,
-            steps,
-            0,
-            options.scheduler,
-            options.guidance_scale,
-            batch,
-            manifest.width,
-            manifest.height,
-        )
+        Job(PROMPT, steps, 0, options.scheduler, options.guidance_scale, batch, width, height)
         for steps, batch in product(options.steps, options.batch)
     ]
-    measurements = measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time)
     precisions = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
     found = {precision: rates.measure(precision, options.device, options.threads) for precision in precisions}
-    result = Latency(
-        title=options.title or options.bundles[0].name,
-        command=("calotype-bench", *options.arguments),
-        machine=machine.describe(),
-        bundles=rows.described(bundles),
-        measurements=tuple(measurements),
-        rates=found,
-        floors=tuple(floor.of_measurement(bundles, measurement, found) for measurement in measurements),
-        operators={} if options.no_operators else _operators(options, bundles, measurements[0]),
+    taken: list[Measurement] = []
+
+    def written(by_operator: Operators) -> Latency:
+        result = Latency(
+            title=options.title or options.bundles[0].name,
+            command=("calotype-bench", *options.arguments),
+            machine=machine.describe(),
+            bundles=rows.described(bundles),
+            measurements=tuple(taken),
+            rates=found,
+            floors=tuple(floor.of_measurement(bundles, measurement, found) for measurement in taken),
+            operators=by_operator,
+        )
+        if options.output is not None:
+            results.write(result, options.output)
+        return result
+
+    for measurement in measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time):
+        taken.append(measurement)
+        written({})
+    print(
+        report_text.latency(written({} if options.no_operators else _operators(options, bundles, taken[0])))
     )
-    print(report_text.latency(result))
-    if options.output is not None:
-        results.write(result, options.output)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Draw the same requests with everything, print a table, and write the result where -o says."""
+    results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.compared(options, bundles)
     manifest = bundles[0].manifest
@@ -95,6 +98,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write one page about results."""
+    results.check_writable(options.output)
     options.output.write_text(page([results.read(path) for path in options.results]), "utf-8")
     print(f"written: {options.output}")
 

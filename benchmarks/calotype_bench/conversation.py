@@ -11,8 +11,10 @@ import tempfile
 import time
 from typing import Any
 
-from calotype_bench.environments import PeerError, variables
+from calotype_bench.environments import PeerError, reason, variables
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
+
+_PATIENCE = 30.0  # seconds until a process that was told to end is killed
 
 
 class Worker:
@@ -21,7 +23,7 @@ class Worker:
     def __init__(self, engine: Engine, python: str = sys.executable) -> None:
         """PeerError where it cannot be loaded."""
         self.engine = engine
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed with the worker)
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
             [python, "-m", "calotype_bench.worker"], env=variables(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
@@ -44,7 +46,11 @@ class Worker:
         """Let the process end."""
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._stdout.close()
         self._said.close()
 
@@ -65,7 +71,6 @@ class Worker:
         return answer
 
     def _last_words(self) -> str:
-        self._process.wait()
+        status = self._process.wait()
         self._said.seek(0)
-        said = [text for text in self._said.read().splitlines() if text.strip()]
-        return said[-1] if said else f"it ended without a word, status {self._process.returncode}"
+        return reason(self._said.read(), status)

@@ -45,11 +45,11 @@ class DiffusersDrawer:
 
     def draw(self, job: Job, save: str = "") -> Drawn:
         """See `Drawer.draw`."""
-        self._prepare(job)
         clock = Laps(self._on_gpu)
         kind = getattr(self._diffusers, SCHEDULERS[job.scheduler])
         self._pipeline.scheduler = kind.from_config(self._config)
         begun = time.perf_counter()
+        self._prepare(job)
         with self._energy.measuring(), laps.timed(self._places, clock), self._decoded() as latents:
             pictures = self._run(job)
             if self._on_gpu:

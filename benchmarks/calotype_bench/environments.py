@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say
 
 def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Say) -> str:
     """The folder that a peer's own exporter made of `checkpoint`: now, or at an earlier call. PeerError."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(interpreter.encode())  # whose folder is named after its packages
     for path in sorted(each for each in checkpoint.rglob("*") if each.is_file()):
         found = path.stat()
         digest.update(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
@@ -80,5 +82,13 @@ def _run(command: Sequence[str], log: Path, failure: str) -> None:
     with log.open("a", encoding="utf-8") as file:
         run = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=variables(), check=False)
     if run.returncode:
-        said = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        raise PeerError(f"{failure}: {said[-1] if said else f'status {run.returncode}'}")
+        raise PeerError(f"{failure}: {reason(log.read_text('utf-8', 'replace'), run.returncode)}")
+
+
+def reason(said: str, status: int) -> str:
+    """Why a process ended: the signal, the last line that names an error, the last line, or its status."""
+    if status < 0:
+        return f"it was ended by {signal.Signals(-status).name}"
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("[notice]")]
+    named = [line for line in lines if re.match(r"(ERROR|\w*(Error|Exception))\b", line)]
+    return (named or lines or [f"status {status}"])[-1]

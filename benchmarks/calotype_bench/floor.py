@@ -40,11 +40,16 @@ def seconds(work: Mapping[str, Mapping[str, int]], rates: Rates) -> dict[str, fl
 def of_measurement(
     bundles: Sequence[Bundle], measurement: Measurement, rates: Mapping[str, Rates]
 ) -> dict[str, dict[str, float]]:
-    """Least seconds of a measured job by precision and part: of the first bundle in each precision."""
+    """Least seconds of a measured job by precision and part: of the first bundle in each precision.
+
+    Left out is a bundle without a step for one picture, whose operations are not counted.
+    """
     drawn = [row.samples[0].evaluations for row in measurement.rows if row.samples]
     if not drawn:
         return {}
-    first = {bundle.manifest.precision: bundle for bundle in reversed(bundles)}
+    first = {
+        bundle.manifest.precision: bundle for bundle in reversed(bundles) if 1 in bundle.manifest.batches
+    }
     return {
         precision: seconds(operations(bundle, measurement.job.batch, drawn[0]), rates[precision])
         for precision, bundle in first.items()

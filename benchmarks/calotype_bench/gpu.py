@@ -119,7 +119,7 @@ def measure(
     bundle = Bundle.open(root)
     width, height = bundle.manifest.width, bundle.manifest.height
     jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
-    measurements = latency.measure(engines, jobs, plan.runs, lambda *_: None)
+    measurements = list(latency.measure(engines, jobs, plan.runs, lambda *_: None))
     result = Latency(
         title=model,
         command=("make", "gpu"),

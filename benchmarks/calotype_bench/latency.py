@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,9 @@ class Row:
 
     engine: Engine
     ready: Ready | None
-    first: Drawn | None  # the warm-up: of a run's first job, what a user waits for after loading
+    first: (
+        Drawn | None
+    )  # the warm-up: of a run's first job what a user waits for after loading; see `evaluations`
     samples: tuple[Drawn, ...]
     failure: str = ""
     fidelity: Fidelity | None = None  # to the measurement's reference
@@ -37,6 +39,11 @@ class Row:
     def summary(self) -> Summary:
         """Of the whole picture."""
         return summarise(self.seconds)
+
+    def joules(self) -> float | None:
+        """The median of the samples' energy; None where the machine did not tell."""
+        found = [sample.joules for sample in self.samples if sample.joules is not None]
+        return summarise(found).median if found else None
 
     def part(self, name: str) -> Summary | None:
         """Of one program, by the GPU's clock where it told, or of `runtime`; None where the engine did not tell."""
@@ -74,7 +81,7 @@ class _Bench:
         try:
             interpreter, path = peers.prepare(engine, self._say)
             self._workers[index] = Worker(dataclasses.replace(engine, path=path), interpreter)
-        except PeerError as error:
+        except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return False
         self.ready.setdefault(index, self._workers[index].ready)
@@ -124,23 +131,26 @@ def measure(
     progress: Progress,
     say: Say = lambda _: None,
     one_at_a_time: bool = False,
-) -> list[Measurement]:
+) -> Iterator[Measurement]:
     """Draw each job `runs` times with every engine in turn (A B A B), after one picture of each that is not counted.
 
-    An engine that cannot be loaded, or fails, is a row that says why. Ratios are to the first engine. `one_at_a_time`:
-    each engine is loaded for every run anew, and warmed up with a single step, so that one model is in memory.
+    Gives each job's measurement when it is done. An engine that cannot be loaded, or fails, is a row that says why.
+    Ratios are to the first engine. `one_at_a_time`: each engine is loaded for every run anew, and warmed up with a
+    single step, so that one model is in memory.
     """
-    bench = _Bench(engines, len(jobs) * (runs + 1) * len(engines), progress, say)
+    draws = len(jobs) * (2 * runs if one_at_a_time else runs + 1) * len(engines)
+    bench = _Bench(engines, draws, progress, say)
     take = _take_one_at_a_time if one_at_a_time else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
             if not one_at_a_time:
                 for index in bench.able():
                     bench.open(index)
-            return [_measurement(bench, job, runs, take, Path(folder)) for job in jobs]
+            for job in jobs:
+                yield _measurement(bench, job, runs, take, Path(folder))
     finally:
         bench.close()
-        progress(bench.total, bench.total)
+    progress(bench.total, bench.total)
 
 
 def _take_in_turn(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
@@ -204,11 +214,15 @@ def _reference(engines: Sequence[Engine], present: Sequence[int]) -> int | None:
 
 
 def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
-    """How many times as long every other engine takes as the first one, by the row's number."""
-    reference = rows[0].seconds
-    pairs = {index: min(len(row.seconds), len(reference)) for index, row in enumerate(rows) if index}
+    """How many times as long each engine takes as the first one that could be measured, by the row's number.
+
+    Left out is what did not draw the same picture, or was not compared: its seconds say nothing.
+    """
+    first = next((row for row in rows if row.samples), None)
+    base = first.seconds if first is not None else []
+    counts = {index: min(len(row.seconds), len(base)) for index, row in enumerate(rows)}
     return {
-        index: ratio(rows[index].seconds[:count], reference[:count])
-        for index, count in pairs.items()
-        if count
+        index: ratio(row.seconds[: counts[index]], base[: counts[index]])
+        for index, row in enumerate(rows)
+        if counts[index] and row is not first and row.fidelity is not None and row.fidelity.same_picture
     }

@@ -30,7 +30,7 @@ RUNS = 3
 # The first that a library's own name for an operator, or for a fused layer, matches; in lower case
 KINDS = (
     ("attention", r"attention|mha|sdpa"),
-    ("convolution", r"conv"),
+    ("convolution", r"conv(?!ert)"),
     ("matrix product", r"matmul|gemm|fullyconnected|innerproduct|einsum"),
     ("normalisation", r"norm|mvn|reduce|variance"),
     ("softmax", r"softmax"),
@@ -101,8 +101,9 @@ def measure(bundle: Path, program: str, backend: str, device: str, threads: int 
 
 
 def kind(name: str) -> str:
-    """The kind of an operator, by the library's name for it."""
-    return next((found for found, pattern in KINDS if re.search(pattern, name.lower())), "other")
+    """The kind of an operator, by the library's name for it: by the end of a path, where it is one that tells."""
+    places = (name.rsplit("/", 1)[-1].lower(), name.lower())
+    return next((found for place in places for found, pattern in KINDS if re.search(pattern, place)), "other")
 
 
 def by_kind(runs: Sequence[Mapping[str, float]]) -> Seconds:

@@ -54,7 +54,7 @@ def engine(name: str, checkpoint: Path, device: str, threads: int | None) -> Eng
 
 
 def prepare(engine: Engine, say: Say) -> tuple[str, str]:
-    """The interpreter that runs `engine` and the path that it loads, installed and exported as needed. PeerError."""
+    """The interpreter that runs `engine`, and what it loads, installed and exported as needed. PeerError, OSError."""
     peer = PEERS.get(engine.name, Peer())
     if not peer.packages:
         return sys.executable, engine.path

@@ -11,9 +11,9 @@ import jinja2
 
 from calotype_bench import pictures
 from calotype_bench.latency import Measurement, Row, compare
-from calotype_bench.report_text import PARTS, distance, worst
-from calotype_bench.results import Comparison, Latency
-from calotype_bench.statistics import Ratio, ratio
+from calotype_bench.report_text import PARTS, distance, times, worst
+from calotype_bench.results import Comparison, Latency, command_line
+from calotype_bench.statistics import ratio
 
 View = dict[str, Any]
 
@@ -48,6 +48,12 @@ def _latency(result: Latency) -> View:
             for program, seconds in programs.items()
             if not isinstance(seconds, str)
         ],
+        "unknown": [
+            (f"{label}, {program}", seconds)
+            for label, programs in result.operators.items()
+            for program, seconds in programs.items()
+            if isinstance(seconds, str)
+        ],
         "rates": {
             precision: (rate.product / 1e12, rate.convolution / 1e12)
             for precision, rate in result.rates.items()
@@ -65,8 +71,9 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
     longest = max((row.summary().p90 for row in rows if row.samples), default=1.0)
     bars: list[View] = []
     for index, row in enumerate(rows):
-        if not row.samples:
+        if row.failure:
             bars.append({"label": row.engine.label, "failure": row.failure})
+        if not row.samples:
             continue
         found = row.summary()
         least = floors.get(row.engine.dtype, {}).get("total")
@@ -80,13 +87,13 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
                 "width": 100 * found.median / longest,
                 "from": 100 * found.minimum / longest,
                 "to": 100 * found.p90 / longest,
-                "ratio": ratios.get(index),
+                "times": times(rows, ratios, index),
                 "fidelity": distance(row.fidelity),
                 "floor": None if least is None else least / found.median,
                 "floor_at": None if least is None else 100 * least / longest,
                 "stages": _stages(row),
                 "memory": row.samples[-1].resident_bytes / 2**20,
-                "joules": row.samples[-1].joules,
+                "joules": row.joules(),
                 "start": None if row.ready is None or row.first is None
                 else (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds),
             }
@@ -105,23 +112,26 @@ def _stages(row: Row) -> list[tuple[str, float, float]]:
 
 
 def _waterfall(rows: Sequence[Row]) -> list[View]:
-    """From the slowest engine to the fastest: what each differs in from the one before, and how many times as fast."""
-    drawn = sorted((row for row in rows if row.samples), key=lambda row: -row.summary().median)
+    """From eager diffusers in fp32 to each bundle in turn, on the first backend: each change and what it gained."""
+    backend = next((row.engine.backend for row in rows if row.engine.name == "calotype"), "")
+    ours = [row for row in rows if row.engine.name == "calotype" and row.engine.backend == backend]
+    eager = [row for row in rows if (row.engine.name, row.engine.dtype) == ("eager", "fp32")]
+    drawn = [row for row in (*eager, *ours) if row.samples]
     if len(drawn) < 2:
         return []
-    longest = drawn[0].summary().median
+    longest = max(row.summary().median for row in drawn)
     steps: list[View] = []
     for before, after in pairwise(drawn):
         old, new = before.summary().median, after.summary().median
         count = min(len(before.seconds), len(after.seconds))
-        gain: Ratio = ratio(before.seconds[:count], after.seconds[:count])
+        gain = ratio(before.seconds[:count], after.seconds[:count])
         steps.append(
             {
                 "change": _difference(before, after),
-                "from": 100 * new / longest,
-                "width": 100 * (old - new) / longest,
+                "from": 100 * min(old, new) / longest,
+                "width": 100 * abs(old - new) / longest,
                 "saved": old - new,
-                "gain": gain,
+                "gain": str(gain),
                 "fidelity": distance(after.fidelity),
             }
         )
@@ -129,10 +139,9 @@ def _waterfall(rows: Sequence[Row]) -> list[View]:
 
 
 def _difference(before: Row, after: Row) -> str:
-    """What the second engine has that the first has not."""
+    """The technique that the second row has and the first has not."""
     one, other = before.engine, after.engine
-    names = [" ".join(part for part in (each.name, each.backend) if part) for each in (one, other)]
-    pieces = [names[1]] if names[0] != names[1] else []
+    pieces = [] if one.name == other.name else [f"compiled, on {other.backend}"]
     if one.dtype != other.dtype:
         pieces.append(f"{one.dtype} to {other.dtype}")
     return ", ".join(pieces)
@@ -187,7 +196,7 @@ def _comparison(result: Comparison) -> View:
 def _origin(result: Latency | Comparison) -> View:
     return {
         "title": result.title,
-        "command": " ".join(result.command),
+        "command": command_line(result),
         "machine": result.machine,
         "bundles": result.bundles,
         "versions": _versions(result) if isinstance(result, Latency) else {},

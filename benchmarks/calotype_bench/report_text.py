@@ -8,6 +8,7 @@ from calotype_bench.fidelity import Fidelity
 from calotype_bench.latency import Measurement, Row, compare
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency
+from calotype_bench.statistics import Ratio
 
 PARTS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker", "runtime")
 _LABEL = 32
@@ -15,15 +16,16 @@ _LABEL = 32
 
 def latency(result: Latency) -> str:
     """Everything that was measured, job by job."""
-    pieces = [f"timed: {result.timed}; one picture of each engine to warm up"]
+    pieces = [f"timed: {result.timed}"]
     for measurement, floors in zip(result.measurements, result.floors, strict=True):
         pieces += [table(measurement), least(measurement.rows, floors, result.rates)]
+    pieces += [starts(measurement.rows) for measurement in result.measurements[:1]]
     pieces.append(operators(result.operators))
     return "\n\n".join(piece for piece in pieces if piece)
 
 
 def table(measurement: Measurement) -> str:
-    """Wall seconds of a request, with how many times as long as the first row, and the distance from the reference."""
+    """Wall seconds of a request, how many times as long as the first measured row, and how far from the reference."""
     job, rows = measurement.job, measurement.rows
     ratios = compare(rows)
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
@@ -32,27 +34,35 @@ def table(measurement: Measurement) -> str:
         f"latents and pictures beside {measurement.reference or 'nothing'}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)
-        + f"{'times the first (95 %)':>26}{'UNet runs':>11}{'latents':>10}{'PSNR dB':>9}{'joules':>8}",
+        + f"{'times the first (95 %)':>32}{'UNet runs':>11}{'latents':>10}{'PSNR dB':>9}{'joules':>8}",
     ]
     for index, row in enumerate(rows):
-        if not row.samples:
+        if row.failure:
             lines.append(f"{row.engine.label:{_LABEL}}could not be measured: {row.failure}")
+        if not row.samples:
             continue
         found = row.summary()
         p99 = "-" if found.p99 is None else f"{found.p99:.3f}"
         figures = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", f"{found.p90:.3f}", p99)
-        times = "1"
-        if index in ratios:
-            times = f"{ratios[index].value:.3f} ({ratios[index].low:.3f} to {ratios[index].high:.3f})"
-        joules = row.samples[0].joules
+        joules = row.joules()
         lines.append(
             row.engine.label.ljust(_LABEL)
             + "".join(f"{figure:>10}" for figure in figures)
-            + f"{found.spread:>10.1%}{times:>26}{row.samples[0].evaluations:>11}"
+            + f"{found.spread:>10.1%}{times(rows, ratios, index):>32}{row.samples[0].evaluations:>11}"
             + "{:>10}{:>9}".format(*distance(row.fidelity))
             + f"{'-' if joules is None else format(joules, '.0f'):>8}"
         )
-    return "\n".join([*lines, "", *_parts(rows), "", *_starts(rows)])
+    return "\n".join([*lines, "", *_parts(rows)])
+
+
+def times(rows: Sequence[Row], ratios: Mapping[int, Ratio], index: int) -> str:
+    """How many times as long a measured row takes as the first one that could be; or why that says nothing."""
+    first = next(number for number, row in enumerate(rows) if row.samples)
+    if index in ratios:
+        return str(ratios[index])
+    if index == first:
+        return "1"
+    return "not compared" if rows[index].fidelity is None else "another picture"
 
 
 def distance(found: Fidelity | None) -> tuple[str, str]:
@@ -131,6 +141,24 @@ def worst(found: Sequence[Fidelity]) -> tuple[str, str, str, str, str]:
     )
 
 
+def starts(rows: Sequence[Row]) -> str:
+    """Of a run's first job: what a user waits for, and what the process holds."""
+    lines = [
+        "cold start: seconds to import, to load, of the first picture (its UNet evaluations); peak memory of the "
+        "process so far; of the GPU; share of a picture that timing its parts took"
+    ]
+    for row in rows:
+        if row.ready is None or row.first is None:
+            continue
+        last = row.samples[-1] if row.samples else row.first
+        memory = f"{last.resident_bytes / 2**20:.0f} MiB, {last.device_bytes / 2**20:.0f} MiB"
+        seconds = (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds)
+        spent = ", ".join(f"{each:.2f}" for each in seconds) + f" ({row.first.evaluations})"
+        share = last.measuring_seconds / last.seconds
+        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {share:.3%}")
+    return "\n".join(lines)
+
+
 def _parts(rows: Sequence[Row]) -> list[str]:
     lines = [_columns("median seconds of the parts", PARTS)]
     for row in rows:
@@ -139,23 +167,6 @@ def _parts(rows: Sequence[Row]) -> list[str]:
             lines.append(
                 _columns(row.engine.label, ("-" if part is None else f"{part.median:.4f}" for part in found))
             )
-    return lines
-
-
-def _starts(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "cold start: seconds to import, to load, of the first picture; peak memory of the process, of the GPU; "
-        "share of a picture that timing its parts took"
-    ]
-    for row in rows:
-        if row.ready is None or row.first is None:
-            continue
-        last = row.samples[-1] if row.samples else row.first
-        memory = f"{last.resident_bytes / 2**20:.0f} MiB, {last.device_bytes / 2**20:.0f} MiB"
-        seconds = (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds)
-        spent = ", ".join(f"{each:.2f}" for each in seconds)
-        share = last.measuring_seconds / last.seconds
-        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {share:.3%}")
     return lines
 
 

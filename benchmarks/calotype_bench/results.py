@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
+def command_line(result: Latency | Comparison) -> str:
+    """The command, as a shell takes it."""
+    return shlex.join(result.command)
+
+
 def write(result: Latency | Comparison, path: Path) -> None:
     """Write a result as JSON."""
     kind = "latency" if isinstance(result, Latency) else "comparison"
@@ -73,18 +79,27 @@ def write(result: Latency | Comparison, path: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
+def check_writable(path: Path | None) -> None:
+    """RequestError where no file can be written at `path`, before hours are spent on what it is for."""
+    if path is not None and not path.parent.is_dir():
+        raise RequestError(f"-o {path}: there is no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
 def read(path: Path) -> Latency | Comparison:
     """Read what `write` wrote. RequestError for any other file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         version, kind = content.pop("format"), content.pop("kind")
+        if version != FORMAT_VERSION:
+            raise RequestError(
+                f"{path}: expected format {FORMAT_VERSION}, found {version}",
+                "measure again with this version",
+            )
+        return {"latency": _latency, "comparison": _comparison}[kind](content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"{path} is no result of calotype-bench: {error}") from error
-    if version != FORMAT_VERSION:
         raise RequestError(
-            f"{path}: expected format {FORMAT_VERSION}, found {version}", "measure again with this version"
-        )
-    return _latency(content) if kind == "latency" else _comparison(content)
+            f"{path} is no result of calotype-bench: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _latency(content: dict[str, Any]) -> Latency:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calotype import backends
+from calotype import backends, compiled
 from calotype.bundle import Bundle
 from calotype.errors import RequestError
 from calotype_bench import peers
@@ -18,6 +18,7 @@ from calotype_bench.jobs import Engine
 
 def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
     """The rows of a command, the first bundle's first. RequestError for names that mean nothing."""
+    _check_sizes(bundles)
     found = [_calotype(options, bundle, backend) for bundle in bundles for backend in options.backend]
     for name in options.against:
         if name in peers.names():
@@ -32,22 +33,20 @@ def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engi
                 f"({', '.join(peers.PEERS)}, each also with -bf16 or -fp16)",
                 f"did you mean {nearest[0]}?" if nearest else "",
             )
-    return found
+    return _distinct(found)
 
 
 def compared(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
     """Eager diffusers in fp32, bundles on backends, and eager diffusers in the precisions of `--noise`."""
+    _check_sizes(bundles)
     for bundle in bundles:
         check_same(bundle, options.against)
     names = ("eager", *(f"eager-{precision}" for precision in options.noise))
     reference, *noise = (
         peers.engine(name, options.against, options.device, options.threads) for name in names
     )
-    return [
-        reference,
-        *(_calotype(options, bundle, name) for bundle in bundles for name in options.backend),
-        *noise,
-    ]
+    ours = [_calotype(options, bundle, name) for bundle in bundles for name in options.backend]
+    return _distinct([reference, *ours, *noise])
 
 
 def described(bundles: Sequence[Bundle]) -> tuple[Mapping[str, str], ...]:
@@ -68,8 +67,27 @@ def check_same(bundle: Bundle, checkpoint: Path) -> None:
             raise RequestError(f"{path}: expected sha256 {expected}, found {found}")
 
 
+def _check_sizes(bundles: Sequence[Bundle]) -> None:
+    """RequestError where bundles draw pictures of different sizes."""
+    sizes = {(bundle.manifest.width, bundle.manifest.height) for bundle in bundles}
+    if len(sizes) > 1:
+        found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise RequestError(f"bundles: expected one size of pictures, found {found}")
+
+
+def _distinct(found: list[Engine]) -> list[Engine]:
+    """RequestError where two rows would have one name."""
+    labels = [engine.label for engine in found]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise RequestError(f"{label}: named twice", "one bundle a precision, each backend and peer once")
+    return found
+
+
 def _calotype(options: argparse.Namespace, bundle: Bundle, backend: str) -> Engine:
     precision = bundle.manifest.precision
+    compiled_for = compiled.backends(bundle.root) if backend == "auto" else ()
+    backend = backends.choose(backend, precision, options.device, compiled_for)
     return Engine("calotype", str(bundle.root), backend, precision, options.device, options.threads)
 
 

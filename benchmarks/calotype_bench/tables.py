@@ -14,18 +14,21 @@ from pathlib import Path
 from calotype.errors import RequestError
 from calotype_bench import results
 from calotype_bench.latency import Measurement, compare
-from calotype_bench.report_text import distance, worst
+from calotype_bench.report_text import distance, times, worst
 from calotype_bench.results import Comparison, Latency
 
-_BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
 
 
 def bring_up_to_date(text: str, folder: Path) -> str:
     """`text` with every table made from its result, whose path is relative to `folder`. RequestError."""
 
     def fresh(match: re.Match[str]) -> str:
-        return match[1] + _table(match[2], folder / match[3]) + match[4]
+        return match[1] + _table(match[2], folder / match[3]) + match[5]
 
+    found, begun = _BLOCK.findall(text), text.count("<!-- table ")
+    if len(found) != begun:
+        raise RequestError(f"{begun} tables begin and {len(found)} end", "write <!-- end --> below each")
     return _BLOCK.sub(fresh, text)
 
 
@@ -39,7 +42,7 @@ def _table(kind: str, path: Path) -> str:
         blocks = [_fidelity(result)]
     else:
         raise RequestError(f"{path}: a table `{kind}` cannot be made of it", "latency, operators or fidelity")
-    return "\n".join([*blocks, f"`{' '.join(result.command)}`, on {_where(result)}", ""])
+    return "\n".join([*blocks, f"`{results.command_line(result)}`, on {_where(result)}", ""])
 
 
 def _latency(result: Latency, index: int) -> str:
@@ -50,22 +53,21 @@ def _latency(result: Latency, index: int) -> str:
         "",
         *_heads(
             "engine", "median s", "p90 s", "times the first (95 %)", "UNet s", "VAE s",
-            f"latents from {measurement.reference}", "percent of the floor",
+            f"latents from {measurement.reference}", "PSNR dB", "percent of the floor",
         ),
     ]  # fmt: skip
     for number, row in enumerate(measurement.rows):
+        if row.failure:
+            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | | |")
         if not row.samples:
-            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | |")
             continue
         found = row.summary()
-        times = "1"
-        if number in ratios:
-            times = f"{ratios[number].value:.3f} ({ratios[number].low:.3f} to {ratios[number].high:.3f})"
         parts = (row.part(name) for name in ("unet_step", "vae_decoder"))
         seconds = ["-" if part is None else _figure(part.median) for part in parts]
         least = floors.get(row.engine.dtype, {}).get("total")
         share = "-" if least is None else f"{least / found.median:.0%}"
-        cells = (_figure(found.median), _figure(found.p90), times, *seconds, distance(row.fidelity)[0], share)
+        ratio = times(measurement.rows, ratios, number)
+        cells = (_figure(found.median), _figure(found.p90), ratio, *seconds, *distance(row.fidelity), share)
         lines.append(_line(row.engine.label, *cells))
     return "\n".join([*lines, ""])
 
@@ -74,8 +76,8 @@ def _caption(measurement: Measurement) -> str:
     job = measurement.job
     pictures = "one picture" if job.batch == 1 else f"{job.batch} pictures"
     return (
-        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler}, guidance on, "
-        f"{measurement.runs} runs of each in turn:"
+        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler}, "
+        f"guidance {job.guidance_scale:g}, {measurement.runs} runs of each in turn:"
     )
 
 

@@ -43,7 +43,8 @@ def latency() -> Latency:
         for each in measurements
     )
     return Latency(
-        title="A bundle", command=("calotype-bench", "latency", "bundle"), machine=MACHINE, bundles=BUNDLES,
+        title="A bundle", command=("calotype-bench", "latency", "bundle", "--title", "A bundle"),
+        machine=MACHINE, bundles=BUNDLES,
         measurements=measurements, rates={"fp32": Rates(1e12, 2e12)}, floors=floors,
         operators={"calotype openvino": {"unet_step": {"convolution": 0.06, "layout": 0.04}, "vae_decoder": "why"}},
     )  # fmt: skip

@@ -80,6 +80,20 @@ def test_an_export_that_fails_leaves_nothing(said: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("said", "status", "expected"),
+    [
+        ("a warning\n", -9, "it was ended by SIGKILL"),
+        ("ERROR: no such thing\n[notice] A new release\n", 1, "ERROR: no such thing"),
+        ("Traceback\nValueError: x\nbye\n", 1, "ValueError: x"),
+        ("bye\n", 1, "bye"),
+        ("", 3, "status 3"),
+    ],
+)
+def test_the_reason_is_the_line_that_tells(said: str, status: int, expected: str) -> None:
+    assert environments.reason(said, status) == expected
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("eager", ("eager", "fp32")),

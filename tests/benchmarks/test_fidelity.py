@@ -48,3 +48,8 @@ def test_files_without_latents_are_compared_by_pictures(tmp_path: Path) -> None:
 def test_pictures_of_two_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \(2, 32, 32, 3\), found \(1, 32, 32, 3\)"):
         fidelity.compare(PICTURES, PICTURES[:1])
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        fidelity.compare(PICTURES, PICTURES, (LATENTS, np.full_like(LATENTS, np.nan)))

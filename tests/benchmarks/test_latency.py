@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from calotype_bench import latency, results
+from calotype_bench import latency, report_text, results
 from calotype_bench.cli import main
 from calotype_bench.conversation import PeerError, Worker
-from calotype_bench.jobs import Engine, Job
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.latency import Measurement, Row
 from tests.bundles import bundle, checkpoint
 
 JOB = Job("a red circle", 2, 0, width=128, height=128)
@@ -30,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_engines_draw_in_turn_and_the_same_picture() -> None:
     seen: list[tuple[int, int]] = []
     more = dataclasses.replace(JOB, steps=3, batch=2)
-    found = latency.measure([CALOTYPE, EAGER], [JOB, more], 3, lambda *progress: seen.append(progress))
+    found = list(latency.measure([CALOTYPE, EAGER], [JOB, more], 3, lambda *progress: seen.append(progress)))
 
     assert seen == [(done, 16) for done in (*range(1, 17), 16)]
     for measurement, evaluations in zip(found, (2, 3), strict=True):
@@ -102,6 +104,33 @@ def test_pictures_of_another_size_are_a_failure_and_no_crash() -> None:
     smaller = Engine("eager", str(checkpoint("plain")), threads=1)
     (found,) = latency.measure([CALOTYPE, smaller], [dataclasses.replace(JOB, width=64)], 1, lambda *_: None)
     assert found.rows[0].failure == "pictures: expected (1, 128, 64, 3), found (1, 128, 128, 3)"
+    text = report_text.table(found)
+    assert "could not be measured: pictures: expected" in text
+    assert "not compared" not in text.splitlines()[3]  # the base of ratios is itself
+    assert text.splitlines()[4].count("not compared") == 0
+
+
+def row(seconds: float, fidelity: Fidelity | None, failure: str = "") -> Row:
+    drawn = Drawn(seconds, {}, {}, 2, 0, 0, None, 0.0)
+    return Row(Engine("eager", "x"), None, drawn, (drawn,) * 6 if seconds else (), failure, fidelity)
+
+
+def test_ratios_are_to_the_first_row_that_could_be_measured_and_never_without_fidelity() -> None:
+    near, far = Fidelity(1e-6, 1.0, 80.0, 1.0, 1), Fidelity(1.0, 0.3, 12.0, 0.4, 200)
+    rows = (row(0, None, "it is gone"), row(2, near), row(5, near), row(3, far), row(4, None))
+    ratios = latency.compare(rows)
+    texts = [report_text.times(rows, ratios, index) for index in range(1, 5)]
+
+    assert texts == ["1", "2.500 (2.500 to 2.500)", "another picture", "not compared"]
+    table = report_text.table(Measurement(JOB, 6, "eager fp32", rows))
+    assert "could not be measured: it is gone" in table
+
+
+def test_a_worker_that_is_killed_says_by_what(tmp_path: Path) -> None:
+    with Worker(CALOTYPE) as worker:
+        worker._process.kill()
+        with pytest.raises(PeerError, match="it was ended by SIGKILL"):
+            worker.draw(JOB)
 
 
 def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
@@ -148,6 +177,8 @@ def test_the_command_prints_tables_and_writes_raw_samples(
             "safety_checker/model.safetensors is missing",
         ),
         (("--against", "opnvino"), "did you mean"),
+        (("--backend", "onnxruntime", "--against", "onnxruntime"), "calotype onnxruntime fp32: named twice"),
+        (("-o", "nowhere/x.json"), "-o nowhere/x.json: there is no folder nowhere"),
     ],
 )
 def test_bad_usage_is_refused(
@@ -158,9 +189,20 @@ def test_bad_usage_is_refused(
     assert message in err
 
 
-@pytest.mark.parametrize("arguments", [("--runs", "0"), ("--steps", "2,x"), ("--batch", "-1")])
-def test_numbers_are_at_least_one(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--runs", "0"), "expected a number of at least 1, found '0'"),
+        (("--steps", "2,x"), "expected a number of at least 1, found 'x'"),
+        (("--batch", "-1"), "expected a number of at least 1, found '-1'"),
+        (("--steps", ","), "expected at least one, found ','"),
+        (("--device", "foo"), "expected cpu, cuda or cuda:<number>, found 'foo'"),
+    ],
+)
+def test_what_argparse_can_check_is_checked_there(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(capsys, *arguments)
     assert stopped.value.code == 2
-    assert "expected a number of at least 1, found" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -54,6 +54,8 @@ def test_what_cannot_be_profiled_says_why() -> None:
         ("QuickGelu", "activation"),
         ("Reorder", "layout"),
         ("Eltwise", "elementwise"),
+        ("Convert", "elementwise"),
+        ("/unet/down_blocks.0/attentions.0/proj_in/Conv", "convolution"),
         ("RandomThing", "other"),
     ],
 )

@@ -115,7 +115,9 @@ def test_results_are_read_as_they_were_written(found: tuple[Path, Path]) -> None
     assert results.read(found[1]) == made.comparison()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "kind": "latency"}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 1, "kind": "latency"}', '{"format": 2, "kind": "latency"}']
+)
 def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(content)
@@ -139,12 +141,19 @@ def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_pa
     assert "old" not in written
     assert written.startswith("# Before\n")
     assert written.endswith("<!-- end -->\nafter\n")
-    assert "| eager fp32 | 2.000 | 2.120 | 2.000 (" in written
+    assert "| eager fp32 | 2.000 | 2.120 | 2.000 (all of 2.000 to 2.000) |" in written
     assert "| convolution |" in written
     assert "| eager bf16 (noise floor) | 1 |" in written
+    assert "`calotype-bench latency bundle --title 'A bundle'`" in written
     text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")
     with pytest.raises(RequestError, match="a table `fidelity` cannot be made of it"):
         tables.bring_up_to_date(text.read_text(), tmp_path)
+
+
+def test_a_table_that_does_not_end_is_refused(found: tuple[Path, Path], tmp_path: Path) -> None:
+    text = "<!-- table latency latency.json -->\nkept\n<!-- table latency latency.json -->\n<!-- end -->\n"
+    with pytest.raises(RequestError, match="2 tables begin and 1 end"):
+        tables.bring_up_to_date(text, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])

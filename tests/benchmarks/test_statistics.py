@@ -45,3 +45,19 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         found = ratio(random.lognormal(0.0, 0.1, 15) * 1.5, random.lognormal(0.0, 0.1, 15))
         hits += found.low <= 1.5 <= found.high
     assert hits >= 85
+
+
+def test_an_interval_of_few_runs_is_their_extremes_and_says_so() -> None:
+    found = ratio([2.0, 3.0, 2.2], [1.0, 1.0, 1.0])
+    assert (found.value, found.low, found.high) == (pytest.approx(2.2), 2.0, 3.0)
+    assert str(found) == "2.200 (all of 2.000 to 3.000)"
+    assert str(ratio([2.0] * 6, [1.0] * 6)) == "2.000 (2.000 to 2.000)"
+
+
+def test_intervals_hold_what_they_say() -> None:
+    random = np.random.default_rng(2)
+    held = [
+        (found := ratio(random.normal(2, 0.1, 10), random.normal(1, 0.05, 10))).low < 2 < found.high
+        for _ in range(200)
+    ]
+    assert np.mean(held) > 0.9
