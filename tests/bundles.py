@@ -1,4 +1,4 @@
-"""Tiny bundles for the tests: `python -m tests.bundles FOLDER` exports those that are missing or out of date.
+"""Tiny bundles for the tests: `python -m tests.bundles FOLDER [NAME ...]` exports those missing or out of date.
 
 It needs torch. The runtime's tests, which run without torch, only open what it leaves behind.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -47,8 +47,8 @@ def checkpoint(name: str) -> Path:
     return FOLDER / "checkpoints" / RECIPES[name].checkpoint
 
 
-def export(folder: Path) -> None:
-    """Write every checkpoint and bundle that is missing, all of them when the exporter has changed."""
+def export(folder: Path, names: Sequence[str] = tuple(RECIPES)) -> None:
+    """Write checkpoints and bundles of `names` that are missing, all of them when the exporter has changed."""
     from calotype_export import build, code, synthetic
     from calotype_export.console import silence_libraries
 
@@ -58,7 +58,8 @@ def export(folder: Path) -> None:
     if not stamp.is_file() or stamp.read_text("utf-8") != found:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    for name, recipe in RECIPES.items():
+    for name in names:
+        recipe = RECIPES[name]
         source = folder / "checkpoints" / recipe.checkpoint
         if not source.is_dir():
             source.parent.mkdir(exist_ok=True)
@@ -70,4 +71,4 @@ def export(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    export(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER, sys.argv[2:] or tuple(RECIPES))

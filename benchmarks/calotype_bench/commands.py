@@ -12,13 +12,12 @@ from calotype.bundle import Bundle
 from calotype.errors import RequestError
 from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
 from calotype_bench import latency as measuring
-from calotype_bench.jobs import Job
+from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.latency import Measurement
 from calotype_bench.report_html import page
 from calotype_bench.results import Comparison, Latency, Seconds
 from calotype_bench.tables import bring_up_to_date
 
-PROMPT = "a painting of a lighthouse in a storm"
 Operators = Mapping[str, Mapping[str, Seconds | str]]
 PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 

@@ -25,8 +25,13 @@ def load(engine: Engine) -> Drawer:
     for module in (pipeline.unet, pipeline.vae):
         module.to(memory_format=torch.channels_last)
     if engine.name == "compile":
-        pipeline.unet = torch.compile(pipeline.unet, mode="max-autotune", fullgraph=True)
-        pipeline.vae.decode = torch.compile(pipeline.vae.decode, mode="max-autotune", fullgraph=True)
+        settings: Any = {
+            "mode": "max-autotune",
+            "fullgraph": True,
+            "dynamic": False,
+        }  # each shape its own kernels
+        pipeline.unet = torch.compile(pipeline.unet, **settings)
+        pipeline.vae.decode = torch.compile(pipeline.vae.decode, **settings)
     places = [
         (pipeline.text_encoder, "forward", "text_encoder"),
         (pipeline.unet, "forward", "unet_step"),

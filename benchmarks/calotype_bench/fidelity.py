@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage import metrics
 
 Array = NDArray[Any]
 
@@ -51,11 +51,12 @@ def compare(expected: Array, found: Array, latents: tuple[Array, Array] | None =
         raise ValueError(f"pictures: expected {expected.shape}, found {found.shape}")
     if not all(np.isfinite(each).all() for each in (expected, found, *(latents or ()))):
         raise ValueError("pictures or latents are not finite")
+    metrics: Any = importlib.import_module("skimage.metrics")  # not where only a GPU is measured
     left, right = (eight_bits(pictures) for pictures in (expected, found))
     largest = int(np.abs(left.astype(int) - right).max())
-    similarity: Any = metrics.structural_similarity
     similar = [
-        float(similarity(*pair, channel_axis=2, data_range=255)) for pair in zip(left, right, strict=True)
+        float(metrics.structural_similarity(*pair, channel_axis=2, data_range=255))
+        for pair in zip(left, right, strict=True)
     ]
     return Fidelity(
         latents=None if latents is None else relative(*latents),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+PROMPT = "a painting of a lighthouse in a storm"
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:

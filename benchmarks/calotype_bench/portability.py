@@ -10,7 +10,6 @@ from typing import Any
 from calotype import backends
 from calotype.backends._tensorrt import Log, logger
 from calotype.bundle import Bundle
-from calotype.errors import CalotypeError
 from calotype_export.progress import silent
 from calotype_export.tensorrt_builder import BuilderOptions, build_plan
 
@@ -30,11 +29,12 @@ def _open(library: Any, root: Path, capabilities: tuple[str, ...]) -> str:
     options = BuilderOptions(compute_capabilities=capabilities)
     try:
         built = build_plan(library, root / spec.files[0].path, spec, options, silent)
-    except CalotypeError as error:
-        return f"not built: {error.message}"
+    except Exception as error:  # whatever the library raises is the answer
+        return f"not built: {error}"
     log = Log()
     try:
         engine = library.Runtime(logger(library, log)).deserialize_cuda_engine(built.data)
-    except Exception as error:  # whatever the library raises is the answer
+        context = None if engine is None else engine.create_execution_context()
+    except Exception as error:
         return f"does not open: {error}"
-    return f"does not open: {log.errors()}" if engine is None else "opens"
+    return f"does not open: {log.errors()}" if context is None else "opens, with a context; nothing was run"

@@ -181,4 +181,5 @@ def _with_target(library: Any, backend: str, options: BuilderOptions, here: Mach
             "this machine has no GPU to build plans for",
             f"name some with --compute-capability; this library knows {', '.join(known)}",
         )
-    return dataclasses.replace(options, compute_capabilities=asked)
+    own = not options.compute_capabilities and here.compute_capability not in known
+    return dataclasses.replace(options, compute_capabilities=asked, for_this_gpu=own)

@@ -34,6 +34,9 @@ class BuilderOptions:
     optimization_level: int | None = None  # 0 to 5
     timing_cache: Path | None = None
     refittable: bool = False  # the weights that a LoRA may change; it may cost some fusion
+    for_this_gpu: bool = (
+        False  # the library builds for the GPU at hand, whose capability it may have no name for
+    )
 
     def __post_init__(self) -> None:
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
@@ -91,7 +94,7 @@ def build_plan(
         layers=Counter(layer.kind for layer in layers),
         precisions=Counter(dtype for layer in layers for dtype in layer.outputs),
         attentions=len(attentions),
-        fused_attentions=len(attentions - decomposed),
+        fused_attentions=len(attentions - decomposed) if layers else 0,  # a log without layers tells nothing
     )
     check_size(spec, built)
     return built
@@ -128,9 +131,10 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    if options.compute_capabilities:
-        config.num_compute_capabilities = len(options.compute_capabilities)
-    for index, capability in enumerate(options.compute_capabilities):
+    named = [each for each in options.compute_capabilities if not options.for_this_gpu]
+    if named:
+        config.num_compute_capabilities = len(named)
+    for index, capability in enumerate(named):
         config.set_compute_capability(_capability(library, capability), index)
     if options.timing_cache:
         present = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""

@@ -191,7 +191,7 @@ class DeviceProgram:
         for name in names:
             self._device.download(self._staging(name).address, self._memory[name].address, self._sizes[name])
         if names:
-            self._device.synchronize()
+            self.wait()
         tensors = self._contract.inputs | self._contract.outputs
         return {
             name: self._pinned[name].bytes.view(tensors[name].dtype).reshape(tensors[name].shape)

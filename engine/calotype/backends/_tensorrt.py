@@ -163,6 +163,8 @@ class _Weights:
 
     def replace(self, weights: Mapping[str, Array]) -> bool:
         """Set `weights`, and everything else as it was exported; False where the plan cannot."""
+        if not weights and not self._replaced:
+            return True
         unknown = [name for name in weights if name not in self._parameters]
         if unknown:
             raise BackendError(f"{label(self.spec)}: the manifest lists no weight {unknown[0]}")

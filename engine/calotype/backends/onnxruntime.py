@@ -42,6 +42,7 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
             BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
             for spec, plan in zip(specs, plans, strict=True)
         ]
+    ort.preload_dlls()  # CUDA and cuDNN of pip's packages; elsewhere the loader finds them by itself
     device = Device(options.index)
     weights, tensors = memory.of_graphs(specs)
     memory.check(Budget(weights, tensors, 0, 0), device.free_bytes(), options.device)
