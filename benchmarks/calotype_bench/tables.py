@@ -17,6 +17,7 @@ from calotype_bench.latency import Measurement, compare
 from calotype_bench.report_text import distance, times, worst
 from calotype_bench.results import Comparison, Latency
 
+_BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
 _BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -26,9 +27,9 @@ def bring_up_to_date(text: str, folder: Path) -> str:
     def fresh(match: re.Match[str]) -> str:
         return match[1] + _table(match[2], folder / match[3]) + match[5]
 
-    found, begun = _BLOCK.findall(text), text.count("<!-- table ")
-    if len(found) != begun:
-        raise RequestError(f"{begun} tables begin and {len(found)} end", "write <!-- end --> below each")
+    found, begun = _BLOCK.findall(text), _BEGIN.findall(text)
+    if len(found) != len(begun):
+        raise RequestError(f"{len(begun)} tables begin and {len(found)} end", "write <!-- end --> below each")
     return _BLOCK.sub(fresh, text)
 
 
