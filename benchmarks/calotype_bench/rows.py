@@ -86,8 +86,8 @@ def _distinct(found: list[Engine]) -> list[Engine]:
 
 def _calotype(options: argparse.Namespace, bundle: Bundle, backend: str) -> Engine:
     precision = bundle.manifest.precision
-    compiled_for = compiled.backends(bundle.root) if backend == "auto" else ()
-    backend = backends.choose(backend, precision, options.device, compiled_for)
+    if backend == "auto":
+        backend = backends.choose(backend, precision, options.device, compiled.backends(bundle.root))
     return Engine("calotype", str(bundle.root), backend, precision, options.device, options.threads)
 
 
