@@ -60,13 +60,16 @@ PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-
 FULL := sd15 sd21-base
 
 bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
-	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%.json) -o .cache/bench/report-full.html
+	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%*.json) -o .cache/bench/report-full.html
 	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
 $(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
 		--against onnxruntime,$(PEERS) --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
 		--title "$* at full size, random weights" -o benchmarks/results/$*.json
+	for precision in fp32 bf16; do $(BUILDER)calotype-bench compare .cache/bench/$*-$$precision --against .cache/bench/$* \
+		--backend openvino --steps $(STEPS) --pictures 0 --title "Pictures of $* at full size in $$precision" \
+		-o benchmarks/results/$*-pictures-$$precision.json || exit 1; done
 
 .cache/bench/demo-%: | .venv/ready
 	$(BUILDER)calotype-export build demo/text-to-image --precision $* -o $@
