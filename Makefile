@@ -53,9 +53,9 @@ bench: .venv/ready .cache/bench/demo-fp32 .cache/bench/demo-bf16  ## the demo ch
 	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
 	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
-# at full size one engine at a time is in memory; hours on two cores: STEPS=2 RUNS=3 makes it less
+# at full size one engine at a time is in memory; many hours on two cores: STEPS=2 RUNS=3 makes it less, without intervals
 STEPS ?= 20
-RUNS ?= 3
+RUNS ?= 6
 PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
 FULL := sd15 sd21-base
 
