@@ -54,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         default=10,
         help="of every engine, after one to warm up (default: %(default)s)",
     )
-    add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--one-at-a-time", action="store_true",
         help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
     add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")
@@ -73,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
     add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
     add("--steps", type=_positive, default=20, help="inference steps (default: %(default)s)")
-    add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add(
         "--pictures",
         type=_count,
@@ -114,6 +112,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--threads", type=_positive, help="(default: the libraries' choice)")
+    add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
     add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")

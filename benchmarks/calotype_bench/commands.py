@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -35,6 +35,7 @@ def latency(options: argparse.Namespace) -> None:
     precisions = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
     found = {precision: rates.measure(precision, options.device, options.threads) for precision in precisions}
     taken: list[Measurement] = []
+    floors: list[Mapping[str, Seconds]] = []
 
     def written(by_operator: Operators) -> Latency:
         result = Latency(
@@ -44,7 +45,7 @@ def latency(options: argparse.Namespace) -> None:
             bundles=rows.described(bundles),
             measurements=tuple(taken),
             rates=found,
-            floors=tuple(floor.of_measurement(bundles, measurement, found) for measurement in taken),
+            floors=tuple(floors),
             operators=by_operator,
         )
         if options.output is not None:
@@ -53,10 +54,9 @@ def latency(options: argparse.Namespace) -> None:
 
     for measurement in measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time):
         taken.append(measurement)
+        floors.append(floor.of_measurement(bundles, measurement, found))
         written({})
-    print(
-        report_text.latency(written({} if options.no_operators else _operators(options, bundles, taken[0])))
-    )
+    print(report_text.latency(written({} if options.no_operators else _operators(options, taken[0]))))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -114,13 +114,11 @@ def tables(options: argparse.Namespace) -> None:
             print(f"written: {path}")
 
 
-def _operators(
-    options: argparse.Namespace, bundles: Sequence[Bundle], measurement: Measurement
-) -> dict[str, dict[str, Seconds | str]]:
+def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[str, dict[str, Seconds | str]]:
+    """Of every bundle that could be loaded, by row and program."""
     found: dict[str, dict[str, Seconds | str]] = {}
-    present = {str(bundle.root): bundle for bundle in bundles}
     for row in measurement.rows:
-        if row.engine.path in present and row.ready is not None:
+        if row.engine.name == "calotype" and row.ready is not None:
             found[row.engine.label] = {
                 part: operators.measure(
                     Path(row.engine.path), part, row.ready.backend, options.device, options.threads

@@ -26,7 +26,7 @@ class Row:
     ready: Ready | None
     first: (
         Drawn | None
-    )  # the warm-up: of a run's first job what a user waits for after loading; see `evaluations`
+    )  # the warm-up, of a run's first job a cold start; its `evaluations` tell how many steps
     samples: tuple[Drawn, ...]
     failure: str = ""
     fidelity: Fidelity | None = None  # to the measurement's reference

@@ -34,9 +34,7 @@ class BuilderOptions:
     optimization_level: int | None = None  # 0 to 5
     timing_cache: Path | None = None
     refittable: bool = False  # the weights that a LoRA may change; it may cost some fusion
-    for_this_gpu: bool = (
-        False  # the library builds for the GPU at hand, whose capability it may have no name for
-    )
+    for_this_gpu: bool = False  # the one at hand, whose capability the library may have no name for
 
     def __post_init__(self) -> None:
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
@@ -131,7 +129,7 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    named = [each for each in options.compute_capabilities if not options.for_this_gpu]
+    named = () if options.for_this_gpu else options.compute_capabilities
     if named:
         config.num_compute_capabilities = len(named)
     for index, capability in enumerate(named):
