@@ -15,7 +15,7 @@ from calotype.schedule import ScheduleOptions
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
-from tests.parity.scheduler_probe import Config, Vector, in_float64, probe, replay  # noqa: E402  (needs torch)
+from tests.parity.scheduler_probe import Config, Vector, in_float32, in_float64, probe, replay  # noqa: E402  (needs torch)
 
 SLOTS = 5
 STEPS = (3, 7, 20, 50)
@@ -60,11 +60,8 @@ RULES = ("plain", "karras", "exponential", "beta")
 Build = Callable[[Config, ScheduleOptions], Any]
 
 BOUND = 2e-6
-BOUND_IN_FLOAT32 = {
-    LMS: 5e-6,
-    UNIPC: 3e-6,
-    DEIS: 3e-6,
-}  # what diffusers' differences of close levels lose at 50 steps
+BOUND_IN_FLOAT32 = {LMS: 5e-6}  # numeric integrals over float32 levels
+LOSING_DIGITS = (UNIPC, DEIS, DPM2, DPM2_A)  # differences of close logarithms, in float32
 INTEGRATE = diffusers.LMSDiscreteScheduler.get_lms_coefficient
 
 
@@ -90,13 +87,13 @@ def distance(found: Vector, expected: Vector) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def worst_error(
+def row_errors(
     config: Config,
     options: ScheduleOptions,
     monkeypatch: pytest.MonkeyPatch,
     build: Build = in_float64,
-) -> float:
-    """The largest relative distance of a row, each row starting from diffusers' latents; the rest is asserted."""
+) -> list[float]:
+    """The relative distance of every row, each starting from diffusers' latents; the rest is asserted."""
     expected = probe(build(config, options), options, monkeypatch)
     table = schedulers.schedule(config, options, SLOTS)
     assert len(table) == len(expected.timesteps)
@@ -107,24 +104,40 @@ def worst_error(
     assert np.abs(np.vstack([table.add_noise, table.blend]) - mixes).max() <= 2e-6 * np.abs(mixes).max()
     rows = replay(table, [np.eye(1 + 2 * len(table))[0], *expected.latents])
     pairs = zip(rows, expected.samples, expected.latents, strict=True)
-    return max(max(distance(seen, s), distance(after, x)) for (seen, after), s, x in pairs)
+    return [max(distance(seen, s), distance(after, x)) for (seen, after), s, x in pairs]
+
+
+def starts(count: int) -> list[int]:
+    """From the first, the second and the middle step on."""
+    return sorted({0, 1, count // 2})
 
 
 def check(
-    config: Config,
-    monkeypatch: pytest.MonkeyPatch,
-    steps: tuple[int, ...] = STEPS,
-    eta: float = 0.0,
-    build: Build = in_float64,
+    config: Config, monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...] = STEPS, eta: float = 0.0
 ) -> None:
-    """Every number of steps, from the first, the second and the middle one on."""
+    """Every row of every number of steps and of late starts."""
     errors = {
-        (count, start): worst_error(config, ScheduleOptions(count, start, eta), monkeypatch, build)
+        (count, start): max(row_errors(config, ScheduleOptions(count, start, eta), monkeypatch))
         for count in steps
-        for start in sorted({0, 1, count // 2})
+        for start in starts(count)
     }
-    bound = BOUND if build is in_float64 else BOUND_IN_FLOAT32.get(config["_class_name"], BOUND)
-    assert {key: error for key, error in errors.items() if not error <= bound} == {}
+    assert {key: error for key, error in errors.items() if not error <= BOUND} == {}
+
+
+def check_in_float32(config: Config, monkeypatch: pytest.MonkeyPatch) -> set[float]:
+    """Every row, beside the scheduler as it is; returns the errors that are diffusers' own rounding.
+
+    Such a row has to be ten times nearer to the same scheduler in float64 than to the one in float32.
+    """
+    bound = BOUND_IN_FLOAT32.get(config["_class_name"], BOUND)
+    rounding: set[float] = set()
+    for options in (ScheduleOptions(count, start) for count in STEPS for start in starts(count)):
+        exact = row_errors(config, options, monkeypatch, in_float64)
+        rounded = row_errors(config, options, monkeypatch, in_float32)
+        for row, (here, there) in enumerate(zip(exact, rounded, strict=True)):
+            assert there <= bound or here <= there / 10, (options, row, here, there)
+        rounding |= {error for error in rounded if error > bound}
+    return rounding
 
 
 def case(name: str, base: Config = SD, /, **changes: Any) -> Any:

@@ -23,6 +23,7 @@ from tests.parity.scheduler_cases import (
     EULER,
     HEUN,
     LCM,
+    LOSING_DIGITS,
     MULTISTEP,
     PNDM,
     RULES,
@@ -37,9 +38,10 @@ from tests.parity.scheduler_cases import (
     WITHOUT_SPACING,
     case,
     check,
+    check_in_float32,
     integrate_once,
+    row_errors,
     rule_flags,
-    worst_error,
 )
 from tests.parity.scheduler_probe import Config, in_float32, probe
 
@@ -64,17 +66,19 @@ def test_every_rule_spacing_and_prediction_is_diffusers(
     check(config, monkeypatch)
 
 
-def without_cancellation() -> Iterator[Any]:
-    """Beta sigmas are left out: they lie so close at both ends that diffusers loses digits in float32."""
+def every_rule() -> Iterator[Any]:
     for name in ALL:
-        for rule in RULES[:3] if name in WITH_RULES else RULES[:1]:
+        for rule in RULES if name in WITH_RULES else RULES[:1]:
             yield case(name, **rule_flags(rule))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", without_cancellation())
+@pytest.mark.parametrize("config", every_rule())
 def test_tables_are_diffusers_in_float32_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(config, monkeypatch, build=in_float32)
+    """Beta sigmas lie so close at both ends that UniPC and DEIS lose up to 1e-4 of a row there."""
+    rounding = check_in_float32(config, monkeypatch)
+    assert not rounding or config["_class_name"] in LOSING_DIGITS
+    assert max(rounding, default=0) <= (2e-4 if config.get("use_beta_sigmas") else 3e-6)
 
 
 def zero_terminal_snr() -> Iterator[Any]:
@@ -133,14 +137,14 @@ def test_eta_is_diffusers(config: Config, eta: float, monkeypatch: pytest.Monkey
 def test_custom_timesteps_are_diffusers(name: str, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given: Any = tuple(diffusers.schedulers.AysSchedules["StableDiffusionTimesteps"])
     options = ScheduleOptions(start=start, timesteps=given)
-    assert worst_error({**SD, "_class_name": name}, options, monkeypatch) <= BOUND
+    assert max(row_errors({**SD, "_class_name": name}, options, monkeypatch)) <= BOUND
 
 
 @pytest.mark.parametrize("start", [0, 1, 5])
 @pytest.mark.parametrize("config", [case(EULER), case(EULER, DEMO, use_karras_sigmas=True)])
 def test_custom_sigmas_are_diffusers(config: Config, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tuple(diffusers.schedulers.AysSchedules["StableDiffusionSigmas"])
-    assert worst_error(config, ScheduleOptions(start=start, sigmas=given), monkeypatch) <= BOUND
+    assert max(row_errors(config, ScheduleOptions(start=start, sigmas=given), monkeypatch)) <= BOUND
 
 
 @pytest.mark.parametrize("base", [SD, DEMO], ids=["sd", "demo"])
