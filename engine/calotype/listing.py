@@ -84,16 +84,15 @@ def schedule(path: Path, request: Request, plot: Path | None) -> Listing:
 
 def _budgets(bundle: Bundle) -> dict[str, dict[str, int]]:
     """Bytes by what takes them: of the graphs as exported, and of everything that was compiled."""
-    weights, tensors = memory.of_graphs(bundle.manifest.programs)
-    found = {"exported": {"weights": weights, "tensors": tensors}}
+    budgets = {"exported": memory.of_graphs(bundle.manifest.programs)}
     for path, one in compiled.every(bundle.root):
         budget = memory.of_plans(one.plans, recorded=not one.machine.processor)
-        found[f"{one.backend} {path.parent.name}"] = dataclasses.asdict(budget) | {"total": budget.total}
-    return found
+        budgets[f"{one.backend} {path.parent.name}"] = budget
+    return {name: dataclasses.asdict(one) | {"total": one.total} for name, one in budgets.items()}
 
 
 def _memory_lines(budgets: Mapping[str, Mapping[str, int]]) -> list[str]:
-    lines = ["memory with every batch size loaded (of exported graphs, activations depend on the backend):"]
+    lines = ["memory on a GPU with every batch size loaded (of exported graphs an estimate, node by node):"]
     for name, sizes in budgets.items():
         lines.append(
             f"  {name}: " + ", ".join(f"{key} {size / 2**20:.1f} MiB" for key, size in sizes.items())

@@ -13,7 +13,7 @@ from typing import Any
 from calotype import records
 from calotype.errors import BundleError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -58,6 +58,8 @@ class ProgramSpec:
     outputs: tuple[TensorSpec, ...]
     files: tuple[FileSpec, ...]
     parameters: tuple[ParameterSpec, ...] = ()  # those that a LoRA may change: matrices and convolutions
+    activation_bytes: int = 0  # what is alive at once between its nodes, run one by one; an estimate
+    nodes: int = 0  # of the graph
 
     def input(self, name: str) -> TensorSpec:
         """The input called `name`; KeyError where there is none."""

@@ -46,10 +46,17 @@ def _graph_bytes(plan: Plan) -> int:
     return int(sum(plan.layers.values())) * _BYTES_PER_NODE * runs
 
 
-def of_graphs(specs: Sequence[ProgramSpec]) -> tuple[int, int]:
-    """Bytes of weights and of tensors that `specs` take as they are exported; step programs share their data file."""
-    files = {file.path: file.size for spec in specs for file in spec.files}
-    return sum(files.values()), sum(tensor_bytes((*spec.inputs, *spec.outputs)) for spec in specs)
+def of_graphs(specs: Sequence[ProgramSpec], recorded: bool = True) -> Budget:
+    """What `specs` take as they are exported, in sessions with weights of their own: an estimate.
+
+    `recorded`: a run of each is kept in a graph too, as on a GPU, with a kernel a node.
+    """
+    return Budget(
+        weights=sum(file.size for spec in specs for file in spec.files),
+        tensors=sum(tensor_bytes((*spec.inputs, *spec.outputs)) for spec in specs),
+        activations=max((spec.activation_bytes for spec in specs), default=0),
+        graphs=recorded * sum(spec.nodes for spec in specs) * _BYTES_PER_NODE,
+    )
 
 
 def check(needed: Budget, free: int, device: str) -> None:

@@ -118,7 +118,7 @@ class Segmenter:
         return Image.fromarray(np.where(logits > 0.0, 255, 0).astype(np.uint8), "L")
 
 
-_HALF_HINT = "half precision overflows in some VAEs: export this checkpoint with --precision fp32 or bf16"
+_HALF_HINT = "half precision overflows in some VAEs: export this checkpoint with --vae-precision fp32"
 
 
 def _copied(rows: Array) -> Array:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from calotype.bundle import MANIFEST
 from calotype.errors import CheckpointError
 from calotype.lora import LoraFile
-from calotype.manifest import Manifest, ParameterSpec, ProgramSpec, TimeEmbedding
-from calotype_export import bundle_files, signatures, trace, verify
+from calotype.manifest import Manifest, ProgramSpec, TimeEmbedding
+from calotype_export import bundle_files, precisions, program_files, trace, verify
 from calotype_export.adapters import EmbeddingFile
 from calotype_export.opening import Source, open_source
-from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress, silent
-from calotype_export.signatures import Sizes
-from calotype_export.sources import ALWAYS_FP32, DTYPES, Sources, precision_of, with_segmenter, wrapped
+from calotype_export.sources import DTYPES, Sources, with_segmenter
 from calotype_export.staging import refuse_existing, staged
 
 STATE_SLOTS = 5
@@ -43,6 +38,9 @@ class BuildOptions:
     size: tuple[int, int] | None = None
     batches: tuple[int, ...] = (1,)
     precision: str = "fp32"  # fp32, fp16 or bf16
+    vae_precision: str | None = (
+        None  # None is `precision` where the VAE's numbers stay finite in it, else fp32
+    )
     scheduler: str | None = None  # diffusers' class name or a short one; None is the checkpoint's own
     unguided: bool = False  # no classifier-free guidance inside the step, which is half the work
     segmenter: Path | None = None  # folder of a CLIPSeg model
@@ -72,8 +70,9 @@ def draft(sources: Sources, options: BuildOptions, folder: Path, progress: Progr
     """Write a bundle into the empty `folder` that was not compared with anything yet; its manifest."""
     scheduler = bundle_files.scheduler_config(sources, options.scheduler, STATE_SLOTS)
     decided = decide(sources, options, progress)
+    chosen = precisions.choose(sources, decided, options.vae_precision, progress)
     (folder / "onnx").mkdir()
-    programs = export_programs(sources, decided, folder, progress)
+    programs = program_files.export(sources, decided, chosen, folder, progress)
     write_files(sources, scheduler, folder)
     manifest = described(decided, programs, folder)
     _write(manifest, folder)
@@ -93,10 +92,9 @@ def check(options: BuildOptions) -> None:
     BackendError as `verify.measured_with` raises it.
     """
     refuse_existing(options.output)
-    if options.precision not in DTYPES:
-        raise CheckpointError(
-            f"--precision: expected one of {', '.join(DTYPES)}, found {options.precision!r}",
-        )
+    for name, found in (("--precision", options.precision), ("--vae-precision", options.vae_precision)):
+        if found is not None and found not in DTYPES:
+            raise CheckpointError(f"{name}: expected one of {', '.join(DTYPES)}, found {found!r}")
     if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):
         height, width = options.size
         near = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (width, height)]
@@ -141,83 +139,6 @@ def decide(sources: Sources, options: BuildOptions, progress: Progress = silent)
             "opset": str(trace.OPSET),
             **{name: metadata.version(name) for name in PACKAGES if _there(name)},
         },
-    )
-
-
-def export_programs(
-    sources: Sources, decided: Manifest, folder: Path, progress: Progress = silent
-) -> tuple[ProgramSpec, ...]:
-    """Trace and write every program, one component in memory at a time."""
-    names = [name for name, component in COMPONENTS.items() if component in sources.components]
-    sizes = measure(sources)
-    programs: list[ProgramSpec] = []
-    for component in dict.fromkeys(COMPONENTS[name] for name in names):
-        progress("load " + component, 0, 1)
-        model = sources.load(component, precision_of(component, decided.precision))
-        progress("load " + component, 1, 1)
-        if component == "safety_checker":
-            bundle_files.write_safety_checker(sources, model, folder)
-        for name in (name for name in names if COMPONENTS[name] == component):
-            programs += _export(name, model, _Plan(decided, sizes, folder), progress)
-        del model
-        gc.collect()
-    return tuple(programs)
-
-
-def measure(sources: Sources) -> Sizes:
-    """Sizes that the manifest does not state."""
-    pixels: dict[str, tuple[int, int]] = {}
-    for component in (name for name in ALWAYS_FP32 if name in sources.components):
-        settings = sources.processor(component)
-        height, width = settings["crop"] or (settings["height"], settings["width"])
-        pixels[component] = (int(height), int(width))
-    return Sizes(int(sources.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    decided: Manifest
-    sizes: Sizes
-    folder: Path
-
-
-def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) -> list[ProgramSpec]:
-    """The program `name` for every batch size, sharing one file of weights."""
-    batches = plan.decided.batches if name == "unet_step" else (1,)
-    program, onnx = wrapped(name, model), plan.folder / "onnx"
-    data, drafts = onnx / f"{name}.data", list[ProgramSpec]()
-    graphs: list[Path] = []
-    with trace.weights(data) as stored:
-        for index, batch in enumerate(batches):
-            progress(f"export {name}", index, len(batches))
-            inputs = signatures.inputs(name, batch, plan.decided, plan.sizes)
-            example = {key: torch.from_numpy(value) for key, value in signatures.example(inputs, 0).items()}
-            graph = trace.trace(program, example, program.outputs)
-            graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
-            outputs = trace.outputs(graph)
-            parameters = within(trace.write(graph, graphs[-1], stored), name)
-            if drafts and parameters != drafts[0].parameters:
-                raise RuntimeError(f"{name}: weights are called otherwise for batch {batch}")
-            precision = precision_of(COMPONENTS[name], plan.decided.precision)
-            drafts.append(ProgramSpec(name, batch, precision, inputs, outputs, (), parameters))
-    weights = bundle_files.describe(data, plan.folder)
-    progress(f"export {name}", len(batches), len(batches))
-    return [
-        dataclasses.replace(draft, files=(bundle_files.describe(path, plan.folder), weights))
-        for draft, path in zip(drafts, graphs, strict=True)
-    ]
-
-
-def within(parameters: tuple[ParameterSpec, ...], program: str) -> tuple[ParameterSpec, ...]:
-    """Those of a program's parameters that a LoRA may change, under the names that they have in their component."""
-    root = {"unet_step": "unet.", "text_encoder": "model."}.get(program)
-    if root is None:
-        return ()
-    stems = [(each, each.name.removesuffix(".weight")) for each in parameters]
-    return tuple(
-        dataclasses.replace(each, name=stem.removeprefix(root))
-        for each, stem in sorted(stems, key=lambda entry: entry[1])
-        if stem != each.name and stem.startswith(root)
     )
 
 

@@ -110,9 +110,14 @@ def gate(subject: str, program: str, eager: Distance | None) -> Gate:
     return Gate(subject, LOW_PRECISION_FACTOR * eager.relative_l2, reason)
 
 
+def is_black(picture: Array) -> bool:
+    """Whether no value of a picture is over 0: a sign of numbers that overflowed on the way."""
+    return picture.size > 0 and float(picture.max()) <= 0
+
+
 def check_picture(subject: str, picture: Array) -> None:
-    """Raise ParityError for a picture that is black: a sign of numbers that overflowed on the way."""
-    if picture.size and float(picture.max()) <= 0:
+    """Raise ParityError for a picture that is black."""
+    if is_black(picture):
         raise ParityError(
             f"{subject} gives a black picture", "choose --precision bf16 or fp32 for this checkpoint"
         )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor, nn
 
 from calotype_export import components
 from calotype_export.checkpoint import Checkpoint
 
 
 class OneAtATime:
-    """Loads the models of `checkpoint` in `dtype`; `loads` names them in the order in which that happened."""
+    """Loads the models of `checkpoint`, each in its own of `dtypes`; `loads` names them in the order of loading."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, checkpoint: Checkpoint, dtypes: Mapping[str, torch.dtype]) -> None:
+        self.dtypes = dtypes
         self.loads: list[str] = []
         self._checkpoint = checkpoint
         self._present: nn.Module | None = None
@@ -27,7 +29,7 @@ class OneAtATime:
         if self._present is None or self.loads[-1] != name:
             self._present = None
             gc.collect()
-            self._present = self._checkpoint.load(name, self.dtype)
+            self._present = self._checkpoint.load(name, self.dtypes[name])
             self.loads.append(name)
         return self._present
 
@@ -41,7 +43,7 @@ class _StandIn(nn.Module):
         super().__init__()
         self._get: Callable[[], Any] = lambda: models.get(name)
         self.config = skeleton.config
-        self.dtype = models.dtype
+        self.dtype = models.dtypes["unet"]  # what the pipeline gives, and takes
         self.device = torch.device("cpu")
 
     @property
@@ -49,12 +51,8 @@ class _StandIn(nn.Module):
         """The loaded model's."""
         return self._get().forward
 
-    @property
-    def encode(self) -> Any:
-        """The loaded VAE's."""
-        return self._get().encode
-
-    @property
-    def decode(self) -> Any:
-        """The loaded VAE's."""
-        return self._get().decode
+    def encode(self, pictures: Tensor) -> Any:
+        """The loaded VAE's, whatever it computes in."""
+        vae = self._get()
+        moments = vae.encode(pictures.to(vae.dtype)).latent_dist.parameters.to(pictures.dtype)
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments))

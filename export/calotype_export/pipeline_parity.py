@@ -19,6 +19,7 @@ from calotype_export import eager
 from calotype_export.checkpoint import Checkpoint
 from calotype_export.gates import PIXELS_WITHIN, Array, check_picture, distance, gate, pixels_within
 from calotype_export.one_at_a_time import OneAtATime
+from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress
 from calotype_export.sources import DTYPES, Sources
 
@@ -31,12 +32,11 @@ def compare(bundle: Bundle, sources: Sources, backend: str, progress: Progress) 
     """The record of final latents and pictures. ParityError where they miss their gate."""
     manifest, stage = bundle.manifest, "compare pipeline"
     progress(stage, 0, 3)
-    latents, pictures = _eager(bundle, sources, "fp32")
+    precisions = {COMPONENTS[spec.name]: spec.precision for spec in manifest.programs}
+    latents, pictures = _eager(bundle, sources, dict.fromkeys(precisions, "fp32"))
     progress(stage, 1, 3)
     rounding = (
-        None
-        if manifest.precision == "fp32"
-        else distance(_eager(bundle, sources, manifest.precision)[0], latents)
+        None if manifest.precision == "fp32" else distance(_eager(bundle, sources, precisions)[0], latents)
     )
     progress(stage, 2, 3)
     found, drawn = _compiled(bundle, backend)
@@ -86,20 +86,24 @@ def _picture(height: int, width: int) -> Image.Image:
     return Image.fromarray(patches.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
 
 
-def _eager(bundle: Bundle, sources: Sources, precision: str) -> tuple[list[Array], list[Array]]:
+def _eager(
+    bundle: Bundle, sources: Sources, precisions: Mapping[str, str]
+) -> tuple[list[Array], list[Array]]:
     """Final latents and pictures of diffusers, one of each a seed.
 
     One model is in memory at a time; the safety checker, which changes no latents, is never loaded.
     """
     checkpoint = sources.checkpoint
-    models = OneAtATime(checkpoint, DTYPES[precision])
+    models = OneAtATime(checkpoint, {name: DTYPES[precision] for name, precision in precisions.items()})
     with torch.inference_mode():
         embeddings = _embeddings(checkpoint, models, bundle.manifest.guided)
         drawing = set(checkpoint.components) - {"text_encoder", "safety_checker"}
         pipeline = eager.pipeline(checkpoint, {name: models.stand_in(name) for name in drawing})
         latents = _drawn(bundle, pipeline, embeddings)
         vae = models.get("vae")
-        decoded = [vae.decode(one / vae.config.scaling_factor).sample.float() for one in latents]
+        decoded = [
+            vae.decode(one.to(vae.dtype) / vae.config.scaling_factor).sample.float() for one in latents
+        ]
     pictures = [(one / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() for one in decoded]
     return [one.float().numpy() for one in latents], pictures
 

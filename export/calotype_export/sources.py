@@ -13,6 +13,7 @@ from calotype.errors import CheckpointError
 from calotype_export import components, configs, eager, processors, programs, weight_files
 from calotype_export.checkpoint import Checkpoint
 from calotype_export.programs import Program
+from calotype_export.signatures import Sizes
 from calotype_export.unet_step import UnetStep
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,6 +33,16 @@ class Sources:
     def components(self) -> tuple[str, ...]:
         """Names of the components that there are."""
         return (*self.checkpoint.components, *(("segmenter",) if self.segmenter else ()))
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the components that the manifest does not state."""
+        pixels: dict[str, tuple[int, int]] = {}
+        for component in (name for name in ALWAYS_FP32 if name in self.components):
+            settings = self.processor(component)
+            height, width = settings["crop"] or (settings["height"], settings["width"])
+            pixels[component] = (int(height), int(width))
+        return Sizes(int(self.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
 
     def load(self, component: str, precision: str) -> torch.nn.Module:
         """The component in `precision` (fp32, fp16, bf16), in evaluation mode."""
@@ -55,11 +66,6 @@ class Sources:
         if component == "segmenter" and self.segmenter is not None:
             return eager.tokenizer(self.segmenter)
         return self.checkpoint.tokenizer()
-
-
-def precision_of(component: str, precision: str) -> str:
-    """The precision that `component` computes in, in a bundle of `precision`."""
-    return "fp32" if component in ALWAYS_FP32 else precision
 
 
 def with_segmenter(checkpoint: Checkpoint, folder: Path | None) -> Sources:

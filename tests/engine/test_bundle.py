@@ -109,7 +109,7 @@ def test_a_newer_format_is_refused_with_the_way_out(folder: Path) -> None:
 
     message = refused(folder)
 
-    assert "format_version: expected 2, found 99" in message
+    assert "format_version: expected 3, found 99" in message
     assert "hint: upgrade calotype" in message
 
 
@@ -188,6 +188,8 @@ def test_a_file_that_is_no_text_is_refused_when_it_is_read(folder: Path) -> None
                         "outputs": [],
                         "files": [],
                         "parameters": [],
+                        "activation_bytes": 0,
+                        "nodes": 0,
                     }
                 ]
             },

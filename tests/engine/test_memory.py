@@ -35,14 +35,14 @@ def test_activations_are_shared_and_everything_else_adds_up() -> None:
     assert found.total == found.weights + found.activations + found.tensors + found.graphs
 
 
-def test_step_programs_share_their_weights() -> None:
+def test_exported_graphs_have_weights_of_their_own_and_share_activations() -> None:
     specs = Bundle.open(bundle("plain")).manifest.programs
-    weights, tensors = memory.of_graphs(specs)
-    data = {file.path: file.size for spec in specs for file in spec.files}
+    found = memory.of_graphs(specs)
 
-    assert weights == sum(data.values())
-    assert weights < sum(file.size for spec in specs for file in spec.files)
-    assert tensors > 0
+    assert found.weights == sum(file.size for spec in specs for file in spec.files)
+    assert found.activations == max(spec.activation_bytes for spec in specs) > 0
+    assert found.tensors > 0
+    assert found.graphs > memory.of_graphs(specs, recorded=False).graphs == 0
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
@@ -54,9 +54,9 @@ def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
 
 def test_inspecting_a_bundle_tells_what_it_takes(tmp_path: Path) -> None:
     data, text = listing.bundle(bundle("plain"))
-    weights, tensors = memory.of_graphs(Bundle.open(bundle("plain")).manifest.programs)
-    assert data["memory"] == {"exported": {"weights": weights, "tensors": tensors}}
-    assert f"exported: weights {weights / 2**20:.1f} MiB, tensors {tensors / 2**20:.1f} MiB" in text
+    budget = memory.of_graphs(Bundle.open(bundle("plain")).manifest.programs)
+    assert data["memory"] == {"exported": dataclasses.asdict(budget) | {"total": budget.total}}
+    assert f"exported: weights {budget.weights / 2**20:.1f} MiB, tensors {budget.tensors / 2**20:.1f}" in text
 
 
 def test_inspecting_tells_it_of_what_was_compiled_too(tmp_path: Path) -> None:

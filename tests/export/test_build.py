@@ -20,7 +20,7 @@ from calotype.bundle import Bundle
 from calotype.cli import main as command
 from calotype.errors import ParityError
 from calotype.pipeline import Pipeline
-from calotype_export import build, synthetic, trace, verify
+from calotype_export import build, precisions, program_files, synthetic, trace, verify
 from calotype_export.build import BuildOptions
 from tests import bundles
 
@@ -209,5 +209,6 @@ def test_the_same_checkpoint_gives_the_same_bundle(tmp_path: Path, plain: Bundle
     sources = build.opened(options(tmp_path))
     decided = build.decide(sources, options(tmp_path, batches=(1, 2)))
     (tmp_path / "onnx").mkdir()
-    programs = build.export_programs(sources, decided, tmp_path)
+    chosen = precisions.choose(sources, decided)
+    programs = program_files.export(sources, decided, chosen, tmp_path)
     assert programs == plain.manifest.programs

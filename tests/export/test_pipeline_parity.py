@@ -37,7 +37,7 @@ def test_latents_are_those_of_the_whole_pipeline_though_its_models_take_turns(
         return model
 
     monkeypatch.setattr(Checkpoint, "load", alone)
-    latents, pictures = pipeline_parity._eager(bundle, sources, "fp32")
+    latents, pictures = pipeline_parity._eager(bundle, sources, dict.fromkeys(sources.components, "fp32"))
     monkeypatch.setattr(Checkpoint, "load", real)
     assert names[0] == "text_encoder"
     assert names[-1] == "vae"

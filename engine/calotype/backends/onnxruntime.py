@@ -21,7 +21,6 @@ from calotype.backends._onnxruntime_device import OpenSession, OrtLauncher
 from calotype.compiled import Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
-from calotype.memory import Budget
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
@@ -44,8 +43,7 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
         ]
     ort.preload_dlls()  # CUDA and cuDNN of pip's packages; elsewhere the loader finds them by itself
     device = Device(options.index)
-    weights, tensors = memory.of_graphs(specs)
-    memory.check(Budget(weights, tensors, 0, 0), device.free_bytes(), options.device)
+    memory.check(memory.of_graphs(specs, options.graphs), device.free_bytes(), options.device)
     settings = _cuda_settings(options, int(device.stream))
     launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
     return [
