@@ -35,6 +35,14 @@ def batches(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(sizes)))
 
 
+def gpu(text: str) -> int:
+    """`cuda` or `cuda:1`: which of several GPUs."""
+    found = re.fullmatch(r"cuda(?::(\d+))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected cuda or cuda:<number>, found {text!r}")
+    return int(found[1] or 0)
+
+
 def capabilities(text: str) -> tuple[str, ...]:
     """`8.9,12.0`: compute capabilities, ascending."""
     found = tuple(part.strip() for part in text.split(","))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype_export import arguments
 from calotype_export.architectures import NAMES
-from calotype_export.console import reporter, silence_libraries
+from calotype_export.console import quieten, reporter, silence_libraries
 
 if TYPE_CHECKING:
     from calotype_export.build import BuildOptions
@@ -86,6 +85,10 @@ def _add_build(commands: Commands) -> None:
         "--precision", choices=_PRECISIONS, default="fp32", help="of the weights (default: fp32)"
     )
     build.add_argument(
+        "--vae-precision", choices=_PRECISIONS,
+        help="(default: as the rest, but fp32 where the VAE overflows in fp16)",
+    )  # fmt: skip
+    build.add_argument(
         "--scheduler",
         type=arguments.scheduler,
         metavar="NAME",
@@ -122,6 +125,13 @@ def _add_compile(commands: Commands) -> None:
         "--compute-capability", type=arguments.capabilities, default=(), metavar="8.9,12.0",
         help="GPUs to build for (tensorrt_rtx; default: this machine's)",
     )  # fmt: skip
+    compile_.add_argument(
+        "--device",
+        type=arguments.gpu,
+        default=0,
+        metavar="cuda:1",
+        help="the GPU to build on (default: cuda:0)",
+    )
     compile_.add_argument(
         "--optimization-level", type=int, choices=range(6), help="0 to 5 (default: the library's)"
     )
@@ -167,14 +177,14 @@ def _source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> str:
-    _quieten()
+    quieten()
     from calotype_export import build
 
     return str(build.build(_build_options(options), reporter(sys.stderr)))
 
 
 def _verify(options: argparse.Namespace) -> str:
-    _quieten()
+    quieten()
     from calotype_export import build, verify
 
     progress = reporter(sys.stderr)
@@ -187,13 +197,17 @@ def _compile(options: argparse.Namespace) -> str:
     from calotype_export.tensorrt_builder import BuilderOptions
 
     builder = BuilderOptions(
-        options.compute_capability, options.optimization_level, options.timing_cache, options.refittable
+        options.compute_capability,
+        options.optimization_level,
+        options.timing_cache,
+        options.refittable,
+        options.device,
     )
     return str(compile_bundle(options.bundle, options.backend, builder, reporter(sys.stderr)))
 
 
 def _synthetic(options: argparse.Namespace) -> str:
-    _quieten()
+    quieten()
     from calotype_export import synthetic
 
     progress = reporter(sys.stderr)
@@ -213,6 +227,7 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         size=getattr(options, "size", None),
         batches=getattr(options, "batch", (1,)),
         precision=getattr(options, "precision", "fp32"),
+        vae_precision=getattr(options, "vae_precision", None),
         scheduler=getattr(options, "scheduler", None),
         unguided=getattr(options, "unguided", False),
         segmenter=options.segmenter,
@@ -221,16 +236,3 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         revision=options.revision,
         config=options.config,
     )
-
-
-def _quieten() -> None:
-    """Keep the libraries' own bars and notices out of the way of ours."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()

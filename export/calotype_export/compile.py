@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from calotype import backends, compiled, trust
 from calotype.backends import _host
+from calotype.backends._cuda import Device
 from calotype.backends._cuda_device import machine
 from calotype.bundle import Bundle
 from calotype.compiled import Compiled, Machine, Plan
@@ -81,7 +82,9 @@ class _Builder:
 
 def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
     library = _library(backend)
-    here = machine(library.__version__)
+    here = machine(library.__version__, options.gpu)
+    if here.gpu:
+        Device(options.gpu).activate()  # libraries build on the calling thread's
     options = _with_target(library, backend, options, here)
     recorded = {
         "compute_capabilities": list(options.compute_capabilities),

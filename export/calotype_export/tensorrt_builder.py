@@ -6,10 +6,9 @@ machine without a GPU can build a plan but not open it.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from calotype.backends._contract import compare, label
 from calotype.backends._tensorrt import Log, dtype_name, logger
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
+from calotype_export import builder_log
 from calotype_export.progress import Progress
 
 # Weights in the plan, of those in the graph: float32 in place of float16 would be 2.
@@ -34,6 +34,7 @@ class BuilderOptions:
     optimization_level: int | None = None  # 0 to 5
     timing_cache: Path | None = None
     refittable: bool = False  # the weights that a LoRA may change; it may cost some fusion
+    gpu: int = 0  # which of this machine's to build on, and for where no capability is named
     for_this_gpu: bool = False  # the one at hand, whose capability the library may have no name for
 
     def __post_init__(self) -> None:
@@ -82,13 +83,14 @@ def build_plan(
     if data is None:
         raise BackendError(f"{label(spec)}: no plan could be built: {log.errors()}")
     _keep_timings(config, options)
-    layers = list(_layers(log))
+    activation_bytes, weight_bytes = builder_log.memory(library, log, data)
+    layers = list(builder_log.layers(log))
     decomposed = {layer.of for layer in layers if layer.kind == "gemm"} & attentions
     built = Built(
         data=bytes(data),
         seconds=time.monotonic() - begun,
-        activation_bytes=_bytes(log, "Activation Memory"),
-        weight_bytes=_bytes(log, "Weights Memory"),
+        activation_bytes=activation_bytes,
+        weight_bytes=weight_bytes,
         layers=Counter(layer.kind for layer in layers),
         precisions=Counter(dtype for layer in layers for dtype in layer.outputs),
         attentions=len(attentions),
@@ -129,11 +131,12 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    named = () if options.for_this_gpu else options.compute_capabilities
-    if named:
-        config.num_compute_capabilities = len(named)
-    for index, capability in enumerate(named):
-        config.set_compute_capability(_capability(library, capability), index)
+    targets = _targets(library, options)
+    if targets:
+        config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        if not config.set_compute_capability(target, index):
+            raise BackendError(f"--compute-capability: the library takes no {target.name} at place {index}")
     if options.timing_cache:
         present = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
         config.set_timing_cache(config.create_timing_cache(present), ignore_mismatch=False)
@@ -152,6 +155,13 @@ def capabilities(library: Any) -> tuple[str, ...]:
     return tuple(f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM"))
 
 
+def _targets(library: Any, options: BuilderOptions) -> list[Any]:
+    """What the library calls the GPUs to build for; CURRENT is the one at hand, named or not."""
+    if options.for_this_gpu:
+        return [library.ComputeCapability.CURRENT]
+    return [_capability(library, text) for text in options.compute_capabilities]
+
+
 def _capability(library: Any, text: str) -> Any:
     known = capabilities(library)
     if text not in known:
@@ -159,32 +169,6 @@ def _capability(library: Any, text: str) -> Any:
             f"--compute-capability: expected some of {', '.join(known) or 'none with this library'}, found {text!r}"
         )
     return library.ComputeCapability.__members__["SM" + text.replace(".", "")]
-
-
-def _bytes(log: Log, what: str) -> int:
-    """The figure of the last line `Total <what>: N bytes`."""
-    found = [re.fullmatch(rf"Total {what}: (\d+) bytes", text) for _, text in log.lines]
-    sizes = [int(match[1]) for match in found if match]
-    if not sizes:
-        raise BackendError(f"the builder's log has no line `Total {what}: N bytes`", "report this version")
-    return sizes[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    kind: str
-    outputs: list[str]  # their types
-    of: str  # the nodes of the graph that it was made from
-
-
-def _layers(log: Log) -> Iterator[_Layer]:
-    """Every layer of the plan."""
-    listing = next((text for _, text in reversed(log.lines) if text.startswith("Layers:")), "")
-    for line in listing.splitlines():
-        kind = re.search(r"LayerType: (\w+)", line)
-        if kind:  # inputs and constants come first
-            outputs = re.findall(r"Datatype: (\w+)", line.partition(" Outputs: ")[2])
-            yield _Layer(kind[1], outputs, line.partition("Metadata: ")[2].strip())
 
 
 def check_size(spec: ProgramSpec, built: Built) -> None:

@@ -13,9 +13,11 @@ import pytest
 from calotype.errors import CheckpointError
 from calotype.lora import LoraFile
 from calotype_export import build, cli, console, synthetic, verify
+from calotype_export import compile as compiling
 from calotype_export.adapters import EmbeddingFile
 from calotype_export.build import BuildOptions
 from calotype_export.progress import Progress
+from calotype_export.tensorrt_builder import BuilderOptions
 
 
 @pytest.fixture
@@ -34,8 +36,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
 
 def test_every_option_of_build_arrives(built: list[BuildOptions]) -> None:
     text = (
-        "build owner/name -o out --size 768x512 --batch 4,1,2 --precision fp16 --scheduler euler --unguided "
-        "--revision main --config configs --segmenter seg --lora a.safetensors:0.5 --lora b.safetensors "
+        "build owner/name -o out --size 768x512 --batch 4,1,2 --precision fp16 --vae-precision fp32 "
+        "--scheduler euler --unguided --revision main --config configs --segmenter seg "
+        "--lora a.safetensors:0.5 --lora b.safetensors "
         "--embedding c.safetensors:<dog> --embedding d.safetensors"
     )
     assert cli.main(text.split()) == 0
@@ -46,6 +49,7 @@ def test_every_option_of_build_arrives(built: list[BuildOptions]) -> None:
             size=(512, 768),
             batches=(1, 2, 4),
             precision="fp16",
+            vae_precision="fp32",
             scheduler="euler",
             unguided=True,
             segmenter=Path("seg"),
@@ -55,6 +59,24 @@ def test_every_option_of_build_arrives(built: list[BuildOptions]) -> None:
             config=Path("configs"),
         )
     ]
+
+
+def test_every_option_of_compile_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(compiling, "compile_bundle", lambda *given: calls.append(given[:3]) or Path("out"))
+    text = (
+        "compile bundle --backend tensorrt_rtx --compute-capability 12.0,8.9 --optimization-level 4 --refittable "
+        "--timing-cache timings --device cuda:1"
+    )
+    assert cli.main(text.split()) == 0
+    options = BuilderOptions(("8.9", "12.0"), 4, Path("timings"), refittable=True, gpu=1)
+    assert calls == [(Path("bundle"), "tensorrt_rtx", options)]
+
+
+def test_a_device_that_is_no_gpu_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["compile", "bundle", "--backend", "tensorrt", "--device", "cpu"])
+    assert "expected cuda or cuda:<number>, found 'cpu'" in capsys.readouterr().err
 
 
 def test_the_result_goes_to_stdout_and_progress_to_stderr(

@@ -84,9 +84,16 @@ def exported_in(precision: str, name: str, folder: Path) -> None:
         build.draft(build.opened(options), options, folder)
 
 
+NAMED = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}  # by the builder
+EVERY = [
+    (name, precision)
+    for name in (*(f"tiny-{name}" for name in NAMES), *DEMO)
+    for precision in ("fp32", "fp16")
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", [*(f"tiny-{name}" for name in NAMES), *DEMO])
+@pytest.mark.parametrize(("name", "precision"), [*EVERY, ("tiny-sd15", "bf16"), ("text-to-image", "bf16")])
 def test_every_program_of_every_checkpoint_compiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
 ) -> None:
@@ -98,10 +105,11 @@ def test_every_program_of_every_checkpoint_compiles(
 
     assert [plan.name for plan in found.plans] == [spec.name for spec in manifest.programs]
     for plan, spec in zip(found.plans, manifest.programs, strict=True):
-        assert ("Half" in plan.precisions) == (spec.precision == "fp16"), plan.name
+        half = {NAMED[spec.precision]} - {"Float"}
+        assert {"Half", "BFloat16"} & set(plan.precisions) == half, plan.name
         assert plan.activation_bytes > 0
         if (
-            precision == "fp16" and plan.name == "unet_step"
+            precision != "fp32" and plan.name == "unet_step"
         ):  # some of a tiny twin's heads are too small for a kernel
             assert plan.attentions >= plan.fused_attentions > 0
             assert name not in DEMO or plan.fused_attentions == plan.attentions

@@ -32,6 +32,7 @@ class Cuda:
     def __init__(self, memory: int = 2**30) -> None:
         self.memory = memory
         self.gpus = 1
+        self.device = 0  # of the last thread that chose one
         self.launches: list[str] = []  # graph launches and lone kernels, in order
         self._regions: dict[int, tuple[str, NDArray[np.uint8]]] = {}
         self._queues: dict[int, list[Work]] = {}
@@ -74,7 +75,10 @@ class Cuda:
         return Status.cudaSuccess, self.gpus
 
     def cudaSetDevice(self, device: int) -> Any:
-        return (Status.cudaSuccess if device == 0 else Status.cudaErrorInvalidValue,)
+        if device >= self.gpus:
+            return (Status.cudaErrorInvalidValue,)
+        self.device = device
+        return (Status.cudaSuccess,)
 
     def cudaGetDeviceProperties(self, device: int) -> Any:
         found = SimpleNamespace(
