@@ -84,7 +84,7 @@ $(FULL:%=.cache/bench/%): | .venv/ready
 	$(BUILDER)calotype-export synthetic $(@F) -o $@
 
 compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
-	$(BUILDER)python benchmarks/compile_check.py
+	$(BUILDER)python benchmarks/compile_check.py -o benchmarks/results/compile-check.json
 
 ifeq ($(origin PYTHON),file)
 gpu: .venv/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)

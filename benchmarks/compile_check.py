@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from calotype import compiled
 from calotype.compiled import Compiled
+from calotype_bench import machine
 from calotype_export import build, synthetic
 from calotype_export.build import BuildOptions
 from calotype_export.compile import compile_bundle
@@ -45,11 +45,7 @@ def main() -> None:
     print(COLUMNS.format("model", "program", "batch", "build s", "plan MiB", "activation", "attention"))
     results = {name: check(name, options.precision, options.compute_capability) for name in options.names}
     if options.output is not None:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-        }
-        content = {"command": sys.argv[1:], "machine": machine, "models": results}
+        content = {"command": ["make", "compile-check"], "machine": machine.describe(), "models": results}
         options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 

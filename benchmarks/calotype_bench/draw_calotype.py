@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib import metadata
 
 from calotype import Pipeline
@@ -21,10 +23,11 @@ def load(engine: Engine) -> Drawer:
 
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
-        self._pipeline = Pipeline.load(
-            engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
-        )
-        self._on_gpu = engine.device != "cpu"
+        self._held = Held(device_bytes_in_use if engine.device != "cpu" else lambda: 0)
+        with self._held.watching():
+            self._pipeline = Pipeline.load(
+                engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
+            )
         self._energy = energy.Meter()
         self._lap_seconds = laps.cost()  # the pipeline times its programs in the same way
         self.backend = self._pipeline.backend
@@ -33,7 +36,7 @@ class _Drawer:
 
     def draw(self, job: Job, save: str = "") -> Drawn:
         begun = time.perf_counter()
-        with self._energy.measuring():
+        with self._held.watching(), self._energy.measuring():
             result = self._pipeline(
                 job.prompt, num_inference_steps=job.steps, seed=job.seed, scheduler=job.scheduler,
                 guidance_scale=job.guidance_scale, num_images_per_prompt=job.batch, output_type="np",
@@ -42,10 +45,9 @@ class _Drawer:
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
-        device = _device_bytes() if self._on_gpu else 0
         measuring = (result.evaluations + _OTHER_RUNS) * self._lap_seconds
         return Drawn(
-            seconds, parts, result.device_timings, result.evaluations, resident_bytes(), device,
+            seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,
             self._energy.joules, measuring,
         )  # fmt: skip
 
@@ -57,8 +59,28 @@ def _version(name: str) -> str:
         return ""
 
 
-def _device_bytes() -> int:
-    """What all processes together hold of the GPU: CUDA tells no more."""
+class Held:
+    """What this process took of a device while it was watched, in bytes.
+
+    A device tells what all processes together hold, and engines work in turn: what is added while one of them works
+    is its own. A CUDA context, which is there before anything is loaded, is not counted, nor is it by torch.
+    """
+
+    def __init__(self, in_use: Callable[[], int]) -> None:
+        self.bytes = 0
+        self._in_use = in_use
+        in_use()
+
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        """Add what is taken inside."""
+        before = self._in_use()
+        yield
+        self.bytes += self._in_use() - before
+
+
+def device_bytes_in_use() -> int:
+    """What all processes together hold of the GPU."""
     runtime = importlib.import_module("cuda.bindings.runtime")
     _, free, total = runtime.cudaMemGetInfo()
     return int(total - free)

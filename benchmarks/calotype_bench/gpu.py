@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,18 @@ from calotype import backends
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
-from calotype_bench import floor, latency, machine, operators, portability, rates, report_text, results, rows
+from calotype_bench import (
+    floor,
+    hoisting,
+    latency,
+    machine,
+    operators,
+    portability,
+    rates,
+    report_text,
+    results,
+    rows,
+)
 from calotype_bench.jobs import PROMPT, Engine, Job
 from calotype_bench.results import Latency
 from calotype_export import build, synthetic
@@ -93,7 +104,9 @@ def _stages(
     for model in plan.models:
         reasons, measured = measure(model, plan, found, described, folder / model)
         results.write(measured, path.with_name(f"{path.stem}-{model}.json"))
+        usable = [backend for backend, reason in reasons.items() if not reason]
         yield model, reasons
+        yield f"{model}, hoisting", hoisted(folder / model / "bundle", usable, plan)
 
 
 def tests(rehearse: bool) -> str:
@@ -156,12 +169,26 @@ def measure(
     return reasons, result
 
 
+def hoisted(root: Path, usable: Sequence[str], plan: Plan) -> dict[str, Any]:
+    """By backend, what it gains to take out of the step what rows have in common; or why that is not known."""
+    found: dict[str, Any] = {}
+    for backend in usable:
+        try:
+            found |= hoisting.measure(root, [backend], plan.device, plan.runs)
+            print(hoisting.told(backend, found[backend]), flush=True)
+        except Exception as error:  # whatever a vendor's library raises is the reason
+            found[backend] = f"{type(error).__name__}: {error}"
+    return found
+
+
 def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
     """A random-weight checkpoint and a bundle of it, which is compared with eager by the rows' own latents."""
     checkpoint = synthetic.write(model, folder / "checkpoint", dtype=plan.precision)
     root = folder / "bundle"
     root.mkdir()
-    options = BuildOptions(checkpoint, root, batches=plan.batches, precision=plan.precision)
+    options = BuildOptions(
+        checkpoint, root, batches=plan.batches, precision=plan.precision, vae_precision=plan.precision
+    )
     build.draft(build.opened(options), options, root)
     return checkpoint, root
 

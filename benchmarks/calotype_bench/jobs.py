@@ -58,7 +58,7 @@ class Drawn:
     device_parts: Mapping[str, float]  # by program, of the GPU's own clock; empty without one
     evaluations: int  # of the UNet, a picture
     resident_bytes: int  # the process's peak so far
-    device_bytes: int  # of the GPU, in use; 0 on a CPU
+    device_bytes: int  # of the GPU, taken by this engine; 0 on a CPU
     joules: float | None  # of the whole machine meanwhile; None where it does not tell
     measuring_seconds: float  # what it cost to time the parts
 

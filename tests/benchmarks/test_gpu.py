@@ -9,6 +9,7 @@ import pytest
 
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype_bench import gpu, machine, portability
+from calotype_bench.draw_calotype import Held
 from calotype_bench.rates import Rates
 from tests.bundles import bundle
 
@@ -59,3 +60,23 @@ def test_a_plan_for_another_card_is_tried_where_there_is_one() -> None:
 
 def machine_has_a_gpu() -> bool:
     return bool(gpu_machine("").gpu)
+
+
+def test_memory_is_what_an_engine_takes_while_it_works() -> None:
+    in_use = 500
+    held = Held(lambda: in_use)
+    with held.watching():
+        in_use += 100
+    in_use += 7000  # another engine's turn
+    with held.watching():
+        in_use += 20
+    assert held.bytes == 120
+
+
+def test_hoisting_is_measured_by_backend_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = dataclasses.replace(gpu.REHEARSAL, runs=2)
+    found = gpu.hoisted(bundle("plain"), ["openvino", "tensorrt"], plan)
+    assert found["openvino"]["distance"] < 1e-6
+    assert len(found["openvino"]["samples"]) == 2
+    assert "BackendError" in found["tensorrt"]
+    assert "openvino: whole" in capsys.readouterr().out

@@ -1,0 +1,142 @@
+"""What it gains to take out of the step what rows have in common: keys and values of the prompt, time projections.
+
+`python -m calotype_bench.hoisting BUNDLE [--backend NAME ...] [--device cpu] [--runs 10] [-o RESULT.json]` cuts the
+bundle's step of batch 1 in a temporary folder and runs both, in turn, on the same inputs; the ratio has a bootstrap
+interval of 95 %. On a GPU the bundle has to be compiled already where the backend runs nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from calotype import backends
+from calotype.backends import BackendOptions, Program
+from calotype.bundle import MANIFEST, Bundle
+from calotype.manifest import ProgramSpec, TensorSpec
+from calotype_bench import machine
+from calotype_bench.statistics import ratio
+from calotype_export import bundle_files, hoist, signatures
+from calotype_export.compile import compile_bundle
+from calotype_export.tensorrt_builder import BuilderOptions
+
+PARTS = ("prompt", "row", "step")
+
+
+def main() -> None:
+    """Measure every backend, print a line each, and write the figures where -o says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--backend", action="append", metavar="NAME", help="(default: onnxruntime, openvino)")
+    parser.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
+    options = parser.parse_args()
+    names = options.backend or ("onnxruntime", "openvino")
+    results = measure(options.bundle, names, options.device, options.runs)
+    for name, found in results.items():
+        print(told(name, found))
+    if options.output is not None:
+        content = {"machine": machine.describe(), "backends": results}
+        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+Figures = dict[str, Any]
+
+
+def measure(root: Path, names: Sequence[str], device: str, runs: int) -> dict[str, Figures]:
+    """The figures of the bundle at `root` on every backend of `names`."""
+    whole = Bundle.open(root)
+    with tempfile.TemporaryDirectory(prefix="hoisting-") as folder:
+        cut = write_parts(whole, Path(folder))
+        return {name: _measure(name, whole, cut, BackendOptions(device), runs) for name in names}
+
+
+def told(backend: str, found: Figures) -> str:
+    """The figures of one backend in a line."""
+    low, high = found["interval"]
+    return (
+        f"{backend}: whole {found['whole']:.4f} s, without what rows have in common {found['step']:.4f} s, "
+        f"ratio {found['ratio']:.4f} ({low:.4f} to {high:.4f}); a prompt {found['prompt']:.4f} s, "
+        f"a row {found['row']:.4f} s; relative L2 {found['distance']:.1e}"
+    )
+
+
+def write_parts(whole: Bundle, folder: Path) -> Bundle:
+    """Cut the bundle's step for one picture; the three parts as a bundle in `folder`."""
+    spec = whole.program("unet_step")
+    cut = hoist.split(ir.load(whole.root / spec.files[0].path))
+    found: list[ProgramSpec] = []
+    for name, model in zip(PARTS, (cut.prompt, cut.row, cut.step), strict=True):
+        ir.save(model, folder / f"{name}.onnx", external_data=f"{name}.data")
+        paths = [folder / f"{name}.{kind}" for kind in ("onnx", "data")]
+        files = tuple(bundle_files.describe(path, folder) for path in paths if path.exists())
+        inputs, outputs = (tensors(values) for values in (model.graph.inputs, model.graph.outputs))
+        found.append(ProgramSpec(name, spec.batch, spec.precision, inputs, outputs, files))
+    parts = dataclasses.replace(whole.manifest, programs=tuple(found), files=())
+    (folder / MANIFEST).write_text(parts.to_json(), "utf-8")
+    return Bundle.open(folder)
+
+
+def tensors(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+    """The named tensors of a graph's side."""
+    found: list[TensorSpec] = []
+    for value in values:
+        assert value.dtype is not None
+        assert value.shape is not None
+        found.append(TensorSpec(str(value.name), str(value.dtype.numpy()), tuple(value.shape.numpy())))
+    return tuple(found)
+
+
+def _measure(backend: str, whole: Bundle, cut: Bundle, options: BackendOptions, runs: int) -> Figures:
+    """Seconds of the whole step and of the parts: medians of `runs` runs in turn, after some of each to warm up."""
+    if backend in backends.COMPILED_ONLY:
+        compile_bundle(cut.root, backend, BuilderOptions())
+    spec = whole.program("unet_step")
+    (one,) = backends.load(backend, whole.root, [spec], options)
+    loaded = backends.load(backend, cut.root, cut.manifest.programs, options)
+    parts = {program.spec.name: program for program in loaded}
+    given = signatures.example(spec.inputs, 0)
+    common = [_run(parts[name], given)[0] for name in ("prompt", "row")]
+    everything = given | common[0] | common[1]
+    expected, found = _run(one, given)[0]["next_state"], _run(parts["step"], everything)[0]["next_state"]
+    distance = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    for program in (one, parts["step"]):  # on a GPU the second run is recorded, and launched from then on
+        program.run({})
+    pairs = np.array([(_run(one, given)[1], _run(parts["step"], everything)[1]) for _ in range(runs)])
+    seconds = {
+        name: float(np.median([_run(parts[name], given)[1] for _ in range(3)])) for name in ("prompt", "row")
+    }
+    before, after = np.median(pairs, axis=0)
+    times = ratio(pairs[:, 1], pairs[:, 0])
+    for program in (one, *loaded):
+        program.close()
+    return {
+        "whole": before, "step": after, "ratio": times.value, "interval": (times.low, times.high), **seconds,
+        "distance": distance, "samples": pairs.tolist(),
+    }  # fmt: skip
+
+
+def _run(program: Program, given: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """The outputs, and the seconds by the GPU's own clock where there is one."""
+    program.bind({tensor.name: given[tensor.name] for tensor in program.spec.inputs})
+    begun, before = time.perf_counter(), program.device_seconds
+    outputs = program.run({})
+    program.wait()
+    seconds = time.perf_counter() - begun
+    return {name: value.copy() for name, value in outputs.items()}, program.device_seconds - before or seconds
+
+
+if __name__ == "__main__":
+    main()
