@@ -99,8 +99,9 @@ def own(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", modules(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
 def test_the_runtime_imports_numpy_pillow_tokenizers_and_a_backend_its_own_vendor(path: Path) -> None:
     foreign = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"calotype"}
-    stem = path.stem.removeprefix("_").partition("_device")[0]
-    vendor = {stem, f"{stem}_bindings"} if path.parent.name == "backends" else set[str]()
+    stem = path.stem.removeprefix("_")  # such as tensorrt_rtx, onnxruntime_device, openvino_norms
+    owners = {name for name in VENDORS if f"{stem}_".startswith(f"{name.removesuffix('_bindings')}_")}
+    vendor = owners if path.parent.name == "backends" else set[str]()
 
     assert foreign <= RUNTIME_LIBRARIES | OPTIONAL.get(path.name, set()) | (vendor & VENDORS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from calotype.backends import Array, BackendOptions, Program, _host
+from calotype.backends import Array, BackendOptions, Program, _host, _openvino_norms
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
@@ -62,7 +62,9 @@ class Compiler:
 
     def read(self, graph: Path) -> ov.Model:
         """The model of an ONNX file."""
-        return self._core.read_model(str(graph))
+        model = self._core.read_model(str(graph))
+        _openvino_norms.in_bfloat16(model)
+        return model
 
     def compile(self, model: ov.Model) -> ov.CompiledModel:
         """The model, compiled for the CPU."""
