@@ -133,7 +133,7 @@ def identity(backend: str, machine: Machine, options: Mapping[str, Any], specs: 
 class Requirements:
     """What a backend's plans need of a machine.
 
-    `exact` names the fields of `Machine` that must be equal. A CUDA driver may be newer than the one at the build.
+    `exact` names the fields of `Machine` that must be equal. A driver must know the major version of CUDA used.
     `capabilities` are the compute capabilities that plans were built for, where they are not one machine's alone.
     """
 
@@ -149,13 +149,23 @@ def find(
     BackendError where nothing was compiled for `backend`, or where all of it differs from what is here: the
     differences of the nearest are named.
     """
-    candidates = list(every(root, backend))
-    if not candidates:
-        raise BackendError(
-            f"{root.name} was not compiled for {backend}",
-            f"calotype-export compile {root} --backend {backend}",
+    readable = list[tuple[Path, Compiled]]()
+    broken = list[BundleError]()
+    for path, one in every(root, backend):
+        if isinstance(one, BundleError):
+            broken.append(one)
+        else:
+            readable.append((path, one))
+    if not readable:
+        raise (
+            broken[0]
+            if broken
+            else BackendError(
+                f"{root.name} was not compiled for {backend}",
+                f"calotype-export compile {root} --backend {backend}",
+            )
         )
-    judged = [(differences(one, spec, here, needs), path, one) for path, one in candidates]
+    judged = [(differences(one, spec, here, needs), path, one) for path, one in readable]
     wrong, path, one = min(judged, key=_preference)
     plan = one.plan(spec)
     if wrong or plan is None:
@@ -177,11 +187,17 @@ def backends(root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(backend for _, backend in _stated(root)))
 
 
-def every(root: Path, backend: str | None = None) -> Iterator[tuple[Path, Compiled]]:
-    """What the bundle at `root` was compiled to, for `backend` or (None) for all, with the manifests' paths."""
+def every(root: Path, backend: str | None = None) -> Iterator[tuple[Path, Compiled | BundleError]]:
+    """What the bundle at `root` was compiled to, for `backend` or (None) for all, with the manifests' paths.
+
+    One that cannot be read, such as an older format's, is the error that says so: it must not hide the others.
+    """
     for path, stated in _stated(root):
         if backend in (None, stated):
-            yield path, Compiled.read(path)
+            try:
+                yield path, Compiled.read(path)
+            except BundleError as error:
+                yield path, error
 
 
 def _stated(root: Path) -> Iterator[tuple[Path, str]]:
@@ -206,7 +222,7 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
     wrong = [
         f"{name}: built with {built!r}, found {found!r}" for name, built, found in pairs if built != found
     ]
-    if _version(here.driver) < _version(one.machine.cuda):
+    if _version(here.driver)[:1] < _version(one.machine.cuda)[:1]:  # minor versions of CUDA are compatible
         wrong.append(f"driver: built with CUDA {one.machine.cuda}, this driver knows {here.driver or 'none'}")
     built_for = tuple(one.options.get(needs.capabilities, ())) if needs.capabilities else None
     if built_for is not None and here.compute_capability not in built_for:

@@ -10,6 +10,7 @@ from typing import Any
 
 from calotype import compiled, memory
 from calotype.bundle import Bundle
+from calotype.errors import BundleError
 from calotype.images import read_parameters
 from calotype.manifest import ProgramSpec
 from calotype.planning import plan
@@ -86,6 +87,8 @@ def _budgets(bundle: Bundle) -> dict[str, dict[str, int]]:
     """Bytes by what takes them: of the graphs as exported, and of everything that was compiled."""
     budgets = {"exported": memory.of_graphs(bundle.manifest.programs)}
     for path, one in compiled.every(bundle.root):
+        if isinstance(one, BundleError):
+            continue  # nothing can be loaded from it
         budget = memory.of_plans(one.plans, recorded=not one.machine.processor)
         budgets[f"{one.backend} {path.parent.name}"] = budget
     return {name: dataclasses.asdict(one) | {"total": one.total} for name, one in budgets.items()}

@@ -12,18 +12,20 @@ from calotype.manifest import ProgramSpec, TensorSpec
 
 # One kernel in a recorded graph. An estimate: CUDA does not say, and it was not measured.
 _BYTES_PER_NODE = 2048
-_ROWS = 50
+# A recorded schedule holds every kernel of every row: one that is longer is launched row by row.
+LONGEST_SCHEDULE = 128
+SCHEDULES_KEPT = 2
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "bool": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bytes by what they are for. Programs never run together, so the largest one's activations serve them all."""
+    """Bytes by what they are for."""
 
     weights: int
     tensors: int  # inputs and outputs, at fixed addresses
     activations: int
-    graphs: int  # of one recorded run each, and of the step one recorded schedule of 50 rows
+    graphs: int  # of one recorded run each, and of the step as many recorded rows as are ever kept
 
     @property
     def total(self) -> int:
@@ -32,7 +34,10 @@ class Budget:
 
 
 def of_plans(plans: Sequence[Plan], recorded: bool = True) -> Budget:
-    """What `plans` take, as their builder said; `recorded`: their kernels are kept in graphs too, as on a GPU."""
+    """What `plans` take, as their builder said; `recorded`: their kernels are kept in graphs too, as on a GPU.
+
+    They never run together, and the largest one's activations serve them all.
+    """
     return Budget(
         weights=sum(plan.weight_bytes for plan in plans),
         tensors=sum(tensor_bytes((*plan.inputs, *plan.outputs)) for plan in plans),
@@ -42,19 +47,19 @@ def of_plans(plans: Sequence[Plan], recorded: bool = True) -> Budget:
 
 
 def _graph_bytes(plan: Plan) -> int:
-    runs = 1 + _ROWS if plan.name == "unet_step" else 1
+    runs = 1 + LONGEST_SCHEDULE * SCHEDULES_KEPT if plan.name == "unet_step" else 1
     return int(sum(plan.layers.values())) * _BYTES_PER_NODE * runs
 
 
 def of_graphs(specs: Sequence[ProgramSpec], recorded: bool = True) -> Budget:
-    """What `specs` take as they are exported, in sessions with weights of their own: an estimate.
+    """What `specs` take as they are exported, in sessions with weights and activations of their own: an estimate.
 
     `recorded`: a run of each is kept in a graph too, as on a GPU, with a kernel a node.
     """
     return Budget(
         weights=sum(file.size for spec in specs for file in spec.files),
         tensors=sum(tensor_bytes((*spec.inputs, *spec.outputs)) for spec in specs),
-        activations=max((spec.activation_bytes for spec in specs), default=0),
+        activations=sum(spec.activation_bytes for spec in specs),
         graphs=recorded * sum(spec.nodes for spec in specs) * _BYTES_PER_NODE,
     )
 

@@ -85,6 +85,11 @@ def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
     here = machine(library.__version__, options.gpu)
     if here.gpu:
         Device(options.gpu).activate()  # libraries build on the calling thread's
+    if options.timing_cache and tensorrt_builder.capabilities(library):
+        raise BackendError(
+            f"--timing-cache: {backend} keeps no timings: it chooses kernels where plans are run",
+            "leave it out, or use tensorrt",
+        )
     options = _with_target(library, backend, options, here)
     recorded = {
         "compute_capabilities": list(options.compute_capabilities),

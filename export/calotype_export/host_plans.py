@@ -31,7 +31,7 @@ def build(backend: str, root: Path, spec: ProgramSpec, folder: Path) -> HostPlan
     """Compile the program `spec` of the bundle at `root`, and write its plan into `folder`. BackendError."""
     begun = time.monotonic()
     writer = _WRITERS[backend]
-    paths, layers, precisions = writer(root / spec.files[0].path, folder / f"{spec.name}_{spec.batch}")
+    paths, layers, precisions = writer(root, spec, folder / f"{spec.name}_{spec.batch}")
     seconds = time.monotonic() - begun
     size = sum(path.stat().st_size for path in paths)
     return HostPlan(paths, seconds, size, layers, precisions)
@@ -53,11 +53,11 @@ def activation_bytes(backend: str, root: Path, spec: ProgramSpec) -> int:
 Written = tuple[tuple[Path, ...], Counter[str], Counter[str]]
 
 
-def _openvino(graph: Path, stem: Path) -> Written:
+def _openvino(root: Path, spec: ProgramSpec, stem: Path) -> Written:
     from calotype.backends.openvino import Compiler
 
     compiler = Compiler()
-    compiled = compiler.compile(compiler.read(graph))
+    compiled = compiler.compile(compiler.read(root / spec.files[0].path))
     path = stem.with_suffix(".blob")
     with path.open("wb") as file:
         file.write(compiled.export_model().getbuffer())
@@ -69,11 +69,11 @@ def _openvino(graph: Path, stem: Path) -> Written:
     return (path,), layers, precisions
 
 
-def _onnxruntime(graph: Path, stem: Path) -> Written:
+def _onnxruntime(root: Path, spec: ProgramSpec, stem: Path) -> Written:
     from calotype.backends.onnxruntime import save_optimized
 
     path = stem.with_suffix(".onnx")
-    save_optimized(graph, path)
+    save_optimized(root, spec, path)
     model = onnx.load(path, load_external_data=False).graph
     names = onnx.TensorProto.DataType.Name
     layers = Counter(node.op_type for node in model.node)
@@ -82,7 +82,7 @@ def _onnxruntime(graph: Path, stem: Path) -> Written:
     return (path, data) if data.exists() else (path,), layers, precisions
 
 
-_WRITERS: Mapping[str, Callable[[Path, Path], Written]] = {
+_WRITERS: Mapping[str, Callable[[Path, ProgramSpec, Path], Written]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }

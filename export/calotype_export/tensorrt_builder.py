@@ -139,7 +139,11 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
             raise BackendError(f"--compute-capability: the library takes no {target.name} at place {index}")
     if options.timing_cache:
         present = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(present), ignore_mismatch=False)
+        if not config.set_timing_cache(config.create_timing_cache(present), ignore_mismatch=False):
+            raise BackendError(
+                f"--timing-cache: {options.timing_cache} is of another version of the library, or another GPU",
+                "name a new file",
+            )
     return config
 
 

@@ -22,6 +22,16 @@ from tests.standin import gpu
 from tests.standin.cuda import Cuda
 
 CUDA = BackendOptions("cuda")
+BUILT_ON: dict[str, Any] = {
+    "library": "1.0", "system": "Plan9-mips", "cuda": "99.0", "driver": "99.0", "gpu": "Another",
+    "compute_capability": "7.5", "multiprocessors": 1, "memory": 1, "processor": "Another",
+}  # fmt: skip
+# The driver here may be newer, memory is the budget's, and the host's processor runs nothing of a plan. Which GPU
+# built a plan of TensorRT-RTX does not matter, since its capabilities are named.
+MAY_DIFFER = {
+    "tensorrt": {"driver", "memory", "processor"},
+    "tensorrt_rtx": {"driver", "memory", "processor", "gpu", "compute_capability", "multiprocessors"},
+}
 
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -188,10 +198,29 @@ class TestRefusals:
         with pytest.raises(BackendError, match=r"device cuda:3: this machine has 1 GPUs"):
             Pipeline.load(root, backend, device="cuda:3")
 
-    def test_plans_of_another_version(self, cuda: Cuda, backend: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("field", BUILT_ON)
+    def test_plans_of_another_machine(self, cuda: Cuda, backend: str, tmp_path: Path, field: str) -> None:
         spec = step_programs.write(tmp_path)
-        gpu.compile_for(backend, tmp_path, (spec,), library="1.0")
-        with pytest.raises(BackendError, match=r"library: built with '1\.0', found"):
+        gpu.compile_for(backend, tmp_path, (spec,), **{field: BUILT_ON[field]})
+        if field in MAY_DIFFER[backend]:
+            assert backends.load(backend, tmp_path, [spec], CUDA)
+            return
+        named = (
+            "driver: built with CUDA 99" if field == "cuda" else f"{field}: built with {BUILT_ON[field]!r}"
+        )
+        with pytest.raises(BackendError, match=f"does not fit: {named}.*"):
+            backends.load(backend, tmp_path, [spec], CUDA)
+
+    def test_plans_for_other_capabilities(
+        self, cuda: Cuda, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = step_programs.write(tmp_path)
+        monkeypatch.setitem(gpu.OPTIONS, "compute_capabilities", ["7.5", "12.0"])
+        gpu.compile_for(backend, tmp_path, (spec,))
+        if backend == "tensorrt":  # which has no such option
+            assert backends.load(backend, tmp_path, [spec], CUDA)
+            return
+        with pytest.raises(BackendError, match=r"compute_capability: built for 7\.5, 12\.0, found 8\.9"):
             backends.load(backend, tmp_path, [spec], CUDA)
 
     def test_a_plan_that_somebody_else_built(

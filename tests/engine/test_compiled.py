@@ -93,6 +93,15 @@ def test_another_backends_manifest_does_not_matter(tmp_path: Path) -> None:
         compiled.find(tmp_path, "another", SPEC, HERE, ONE_MACHINE)
 
 
+def test_a_manifest_of_another_form_does_not_hide_one_that_fits(tmp_path: Path) -> None:
+    for name in ("1111", "3333"):
+        path = write(tmp_path, built(), name) / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 1}))
+    write(tmp_path, built(), "2222")
+    folder, plan = compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
+    assert (folder.name, plan.name) == ("2222", SPEC.name)
+
+
 @pytest.mark.parametrize("field", ALL)
 def test_another_machine_is_refused_by_the_field_that_differs(tmp_path: Path, field: str) -> None:
     write(tmp_path, built())
@@ -121,11 +130,13 @@ def test_another_program_is_refused(tmp_path: Path, changes: dict[str, Any], mes
         compiled.find(tmp_path, "tensorrt_rtx", dataclasses.replace(SPEC, **changes), HERE, ONE_MACHINE)
 
 
-def test_a_driver_may_be_newer_but_must_know_the_cuda_of_the_build(tmp_path: Path) -> None:
-    write(tmp_path, built())
-    newer, older = (dataclasses.replace(HERE, driver=driver) for driver in ("14.0", "12.9"))
-    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, newer, ONE_MACHINE)[1].name == SPEC.name
-    with pytest.raises(BackendError, match=r"driver: built with CUDA 13\.0, this driver knows 12\.9"):
+def test_a_driver_must_know_the_cuda_of_the_build_but_for_its_minor_version(tmp_path: Path) -> None:
+    cuda = dataclasses.replace(HERE, cuda="13.5")
+    write(tmp_path, built(machine=cuda))
+    newer, minor, older = (dataclasses.replace(cuda, driver=driver) for driver in ("14.0", "13.0", "12.9"))
+    for fitting in (newer, minor):
+        assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, fitting, ONE_MACHINE)[1].name == SPEC.name
+    with pytest.raises(BackendError, match=r"driver: built with CUDA 13\.5, this driver knows 12\.9"):
         compiled.find(tmp_path, "tensorrt_rtx", SPEC, older, ONE_MACHINE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,14 @@ def test_options_of_a_gpus_builder_are_refused(compiled_for: tuple[str, Path]) -
     ):
         with pytest.raises(BackendError, match=f"{backend} compiles for this machine's processor"):
             compile_bundle(root, backend, options)
+
+
+def test_what_a_library_cannot_run_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    root = shutil.copytree(bundles.bundle("plain"), tmp_path / "plain")
+    manifest = json.loads((root / "manifest.json").read_text("utf-8"))
+    for program in manifest["programs"]:
+        program["precision"] = "bf16"
+    (root / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(BackendError, match="ONNX Runtime cannot compute bf16 on CPUs"):
+        compile_bundle(root, "onnxruntime", BuilderOptions())
+    assert list((root / "compiled").iterdir()) == []

@@ -46,8 +46,21 @@ def test_tensorrt_builds_by_its_own_names(
     assert (found.backend, found.machine.gpu, cuda.device) == ("tensorrt", "Stand-in", 1)
     assert [(plan.name, plan.batch) for plan in found.plans] == [(spec.name, spec.batch) for spec in specs]
     assert all(plan.activation_bytes and plan.weight_bytes and plan.layers for plan in found.plans)
+    assert (tmp_path / "timings").stat().st_size > 0
     with pytest.raises(BackendError, match="device cuda:2: this machine has 2 GPUs"):
         compile_bundle(root, "tensorrt", BuilderOptions(gpu=2), silent)
+
+
+def test_timings_of_another_library_are_refused(
+    library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timings").write_bytes(b"another's")
+    options = BuilderOptions(timing_cache=tmp_path / "timings")
+    made = library.Builder(tensorrt_builder.logger(library, Log()))
+    real: Any = tensorrt_rtx_bindings
+    monkeypatch.setattr(real.IBuilderConfig, "set_timing_cache", lambda *_, ignore_mismatch: ignore_mismatch)
+    with pytest.raises(BackendError, match=r"--timing-cache: .* is of another version of the library"):
+        tensorrt_builder._config(library, made, options)
 
 
 def test_refittable_weights_are_marked_by_its_own_names(library: Any) -> None:

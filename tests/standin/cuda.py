@@ -32,6 +32,7 @@ class Cuda:
     def __init__(self, memory: int = 2**30) -> None:
         self.memory = memory
         self.gpus = 1
+        self.recording_globally: int | None = None  # the thread that does
         self.device = 0  # of the last thread that chose one
         self.launches: list[str] = []  # graph launches and lone kernels, in order
         self._regions: dict[int, tuple[str, NDArray[np.uint8]]] = {}
@@ -124,6 +125,7 @@ class Cuda:
         return (Status.cudaSuccess,)
 
     def _allocate(self, kind: str, size: int) -> int:
+        assert self.recording_globally in (None, threading.get_ident()), "another thread records globally"
         capturing = {thread for thread, _ in self._captures.values()}
         assert threading.get_ident() not in capturing, "nothing can be allocated while work is recorded"
         region = np.full(size + _ALIGNMENT, _GARBAGE, np.uint8)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from calotype.backends import Array
+from calotype.backends import Array, _recording
 from calotype.errors import BackendError
+
+_MEMORY = frozenset({"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaFreeHost"})
 
 
 def runtime() -> Any:
@@ -120,7 +121,8 @@ class Device:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call `name` of the CUDA runtime: what it returns beside its status. BackendError where that is a failure."""
-        status, *values = getattr(self.cuda, name)(*arguments)
+        with _recording.MEMORY if name in _MEMORY else nullcontext():
+            status, *values = getattr(self.cuda, name)(*arguments)
         if int(status) != 0:
             raise BackendError(
                 f"device cuda:{self.index}: {name} failed: {status.name}",
@@ -157,22 +159,18 @@ class Device:
     def record(self, launch: Callable[[], None]) -> Graph:
         """What `launch` would launch, as a graph. Other threads may go on using the GPU meanwhile."""
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        collects = gc.isenabled()
-        gc.disable()  # it could free an older pipeline's memory, which spoils what is recorded
-        self.call("cudaStreamBeginCapture", self.stream, mode)
-        try:
-            launch()
-        except BaseException:
-            self.cuda.cudaStreamEndCapture(self.stream)
-            raise
-        finally:
-            if collects:
-                gc.enable()
-        recorded = self.call("cudaStreamEndCapture", self.stream)
-        try:
-            return Graph(self, recorded)
-        finally:
-            self.call("cudaGraphDestroy", recorded)
+        with _recording.alone():
+            self.call("cudaStreamBeginCapture", self.stream, mode)
+            try:
+                launch()
+            except BaseException:
+                self.cuda.cudaStreamEndCapture(self.stream)
+                raise
+            recorded = self.call("cudaStreamEndCapture", self.stream)
+            try:
+                return Graph(self, recorded)
+            finally:
+                self.call("cudaGraphDestroy", recorded)
 
     def _copy(self, target: int, source: int, size: int, kind: str) -> None:
         direction = getattr(self.cuda.cudaMemcpyKind, kind)
@@ -184,4 +182,5 @@ class _Release:
         self._cuda = cuda
 
     def __call__(self, name: str, handle: Any) -> None:
-        getattr(self._cuda, name)(handle)
+        with _recording.MEMORY if name in _MEMORY else nullcontext():
+            getattr(self._cuda, name)(handle)

@@ -11,7 +11,7 @@ from calotype.backends import Array, _sweeps
 from calotype.backends._contract import Contract, label, reported
 from calotype.backends._cuda import Device, Graph, Memory, Pinned, Stopwatch
 from calotype.manifest import ProgramSpec, TensorSpec
-from calotype.memory import tensor_bytes
+from calotype.memory import LONGEST_SCHEDULE, tensor_bytes
 
 
 class Launcher(Protocol):
@@ -104,7 +104,7 @@ class DeviceProgram:
     def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
         """See `Program.sweep`: one launch, once the same kind of schedule was recorded."""
         contract = self._contract
-        if not self._graphs or not self._warm or not 1 < len(rows) <= _sweeps.LONGEST:
+        if not self._graphs or not self._warm or not 1 < len(rows) <= LONGEST_SCHEDULE:
             for inputs in rows:
                 self.run(inputs)
             return

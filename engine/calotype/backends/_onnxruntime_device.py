@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import onnxruntime as ort
 
-from calotype.backends import Array
+from calotype.backends import Array, _recording
 from calotype.backends._cuda import Device
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -18,7 +19,7 @@ class OrtLauncher:
     """A session whose provider launches on the device's stream; it records and replays a graph by itself.
 
     That graph cannot be part of another one, so a whole schedule is one launch a row; and ONNX Runtime 1.31 waits after
-    each replay, and records in a mode in which other threads must not allocate meanwhile. Nothing was tried on a GPU.
+    each replay. It records within the first run of a session. Nothing was tried on a GPU.
     """
 
     capturable = False
@@ -43,11 +44,14 @@ class OrtLauncher:
 
     def launch(self) -> None:
         """See `Launcher.launch`."""
-        self._session.run_with_iobinding(self._binding, self._options)
+        with nullcontext() if self._recorded else _recording.alone():
+            self._session.run_with_iobinding(self._binding, self._options)
+        self._recorded = True
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Program.replace_weights`: a new session, at the same addresses."""
         self._session = self._open_session(weights)
+        self._recorded = False
         self._binding = self._session.io_binding()
         for tensor, address in self._addresses.values():
             self.attach(tensor, address)

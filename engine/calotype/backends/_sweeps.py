@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from calotype.backends import Array
 from calotype.backends._cuda import Device, Graph, Memory, Pinned
+from calotype.memory import SCHEDULES_KEPT
 
-# A recorded sweep holds every kernel of every row: beyond this many rows, single steps are launched one by one.
-LONGEST = 128
-KEPT = 4
 _ALIGNMENT = 256
 
 Kind = tuple[tuple[str, ...], ...]  # of each row: the inputs that it is given
@@ -27,7 +25,7 @@ class _Sweep:
 
 
 class Sweeps:
-    """The schedules that one program was recorded for, the most recent `KEPT` of them.
+    """The schedules that one program was recorded for, the most recent `SCHEDULES_KEPT` of them.
 
     `memory` and `sizes` (bytes) are the program's tensors by name; `once` launches one run, and `record` makes a graph
     of what is launched.
@@ -53,7 +51,7 @@ class Sweeps:
         kind = tuple(tuple(sorted(inputs)) for inputs in rows)
         sweep = self._kept.pop(kind, None) or self._record(kind)
         self._kept[kind] = sweep  # the most recent is the last
-        while len(self._kept) > KEPT:  # what it holds may be in use
+        while len(self._kept) > SCHEDULES_KEPT:  # what it holds may be in use
             self._device.synchronize()
             del self._kept[next(iter(self._kept))]
         for inputs, slots in zip(rows, sweep.slots, strict=True):

@@ -144,14 +144,21 @@ def _value(weight: Array) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(weight)
 
 
-def save_optimized(graph: Path, plan: Path) -> None:
-    """Write what ONNX Runtime makes of `graph` on this CPU to `plan`, with its weights in a file beside it."""
+def save_optimized(root: Path, spec: ProgramSpec, plan: Path) -> None:
+    """Write what ONNX Runtime makes of the program on this CPU to `plan`, with its weights in a file beside it.
+
+    BackendError where it cannot run it.
+    """
+    _check(root, spec, BackendOptions())
     options = _session_options(BackendOptions())
     options.optimized_model_filepath = str(plan)
     prefix = "session.optimized_model_external_initializers"
     options.add_session_config_entry(f"{prefix}_file_name", f"{plan.name}.data")
     options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
-    ort.InferenceSession(str(graph), options, providers=[PROVIDERS["cpu"]], enable_fallback=0)
+    with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
+        ort.InferenceSession(
+            str(root / spec.files[0].path), options, providers=[PROVIDERS["cpu"]], enable_fallback=0
+        )
 
 
 def _session_options(options: BackendOptions) -> Any:
