@@ -13,7 +13,7 @@ from calotype.errors import RequestError
 from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
-from calotype_bench.latency import Measurement
+from calotype_bench.latency import Measurement, Reports
 from calotype_bench.report_html import page
 from calotype_bench.results import Comparison, Latency, Seconds
 from calotype_bench.tables import bring_up_to_date
@@ -52,7 +52,9 @@ def latency(options: argparse.Namespace) -> None:
             results.write(result, options.output)
         return result
 
-    for measurement in measuring.measure(engines, jobs, options.runs, _progress, _say, options.one_at_a_time):
+    for measurement in measuring.measure(
+        engines, jobs, options.runs, Reports(_progress, _say), options.one_at_a_time
+    ):
         taken.append(measurement)
         floors.append(floor.of_measurement(bundles, measurement, found))
         written({})

@@ -80,7 +80,7 @@ class Held:
 
 
 def device_bytes_in_use() -> int:
-    """What all processes together hold of the GPU."""
+    """What all processes together hold of the GPU; 0 where none can be asked."""
     runtime = importlib.import_module("cuda.bindings.runtime")
-    _, free, total = runtime.cudaMemGetInfo()
-    return int(total - free)
+    status, free, total = runtime.cudaMemGetInfo()
+    return int(total - free) if int(status) == 0 else 0

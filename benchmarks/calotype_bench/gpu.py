@@ -24,10 +24,12 @@ from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
 from calotype_bench import (
     floor,
+    fusions,
     hoisting,
     latency,
     machine,
     operators,
+    paired,
     portability,
     rates,
     report_text,
@@ -60,6 +62,7 @@ class Plan:
     runs: int
 
 
+# Pictures are compared with those of eager diffusers in fp32, drawn once.
 REAL = Plan(
     ("sd15", "sd21-base"), ("tensorrt", "tensorrt_rtx", "onnxruntime"), PEERS, (1, 4), "fp16", "cuda", 50, 10
 )
@@ -68,8 +71,8 @@ REHEARSAL = Plan(
 )
 
 
-def main() -> None:
-    """Run everything, print tables, and write the figures."""
+def main() -> int:
+    """Run everything, print tables, and write the figures; the exit status of the tests."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,6 +93,7 @@ def main() -> None:
             result[stage] = found
             path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")  # a run may be cut off
     print(f"written: {path}")
+    return int(result.get("tests", {}).get("status", 0))
 
 
 def _stages(
@@ -102,18 +106,24 @@ def _stages(
     yield "rates", dataclasses.asdict(found)
     yield "plans of other capabilities", portability.probe(ROOT / ".cache" / "test-bundles" / "plain")
     for model in plan.models:
-        reasons, measured = measure(model, plan, found, described, folder / model)
+        try:
+            reasons, measured = measure(model, plan, found, described, folder / model)
+        except Exception as error:  # the other model may fare better
+            yield model, f"{type(error).__name__}: {error}"
+            continue
         results.write(measured, path.with_name(f"{path.stem}-{model}.json"))
         usable = [backend for backend, reason in reasons.items() if not reason]
         yield model, reasons
         yield f"{model}, hoisting", hoisted(folder / model / "bundle", usable, plan)
+        if "onnxruntime" in usable:
+            yield f"{model}, fusions of ONNX Runtime", fused(folder / model / "bundle", plan)
 
 
-def tests(rehearse: bool) -> str:
-    """What pytest says last of the tests that need a GPU, on bundles that are exported first where they are missing."""
+def tests(rehearse: bool) -> dict[str, Any]:
+    """How pytest ends with the tests that need a GPU, on bundles that are exported first where they are missing."""
     bundle = [sys.executable, "-m", "tests.bundles", ".cache/test-bundles", "plain"]
     if subprocess.run(bundle, cwd=ROOT, check=False).returncode:
-        return "no test was run: the bundle that they need cannot be exported here"
+        return {"status": 1, "said": "no test was run: the bundle that they need cannot be exported here"}
     command = [
         sys.executable,
         "-m",
@@ -127,7 +137,7 @@ def tests(rehearse: bool) -> str:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(run.stdout[-4000:], flush=True)
     said = (run.stdout.splitlines() or run.stderr.splitlines() or ["pytest said nothing"])[-1]
-    return f"status {run.returncode}: {said}"
+    return {"status": run.returncode, "said": said}
 
 
 def measure(
@@ -146,7 +156,8 @@ def measure(
     bundle = Bundle.open(root)
     width, height = bundle.manifest.width, bundle.manifest.height
     jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
-    measurements = list(latency.measure(engines, jobs, plan.runs, lambda *_: None))
+    exact = Engine("eager", str(checkpoint), "", "fp32", plan.device)
+    measurements = list(latency.measure(engines, jobs, plan.runs, references=[exact]))
     result = Latency(
         title=model,
         command=("make", "gpu"),
@@ -178,6 +189,16 @@ def hoisted(root: Path, usable: Sequence[str], plan: Plan) -> dict[str, Any]:
             print(hoisting.told(backend, found[backend]), flush=True)
         except Exception as error:  # whatever a vendor's library raises is the reason
             found[backend] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def fused(root: Path, plan: Plan) -> Any:
+    """What ONNX Runtime's transformer optimiser gains; or why that is not known."""
+    try:
+        found = fusions.measure(root, plan.device, plan.runs)
+    except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
+        return f"{type(error).__name__}: {error}"
+    print(paired.told("onnxruntime.transformers", found), flush=True)
     return found
 
 
@@ -217,4 +238,4 @@ def _described(plan: Plan) -> tuple[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,25 +11,24 @@ import argparse
 import dataclasses
 import json
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from calotype import backends
-from calotype.backends import BackendOptions, Program
+from calotype.backends import BackendOptions
 from calotype.bundle import MANIFEST, Bundle
 from calotype.manifest import ProgramSpec, TensorSpec
-from calotype_bench import machine
-from calotype_bench.statistics import ratio
+from calotype_bench import machine, paired
+from calotype_bench.paired import Figures
 from calotype_export import bundle_files, hoist, signatures
 from calotype_export.compile import compile_bundle
 from calotype_export.tensorrt_builder import BuilderOptions
 
 PARTS = ("prompt", "row", "step")
+_RUNS = 3  # of what is cut off
 
 
 def main() -> None:
@@ -52,9 +51,6 @@ def main() -> None:
         options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-Figures = dict[str, Any]
-
-
 def measure(root: Path, names: Sequence[str], device: str, runs: int) -> dict[str, Figures]:
     """The figures of the bundle at `root` on every backend of `names`."""
     whole = Bundle.open(root)
@@ -65,12 +61,8 @@ def measure(root: Path, names: Sequence[str], device: str, runs: int) -> dict[st
 
 def told(backend: str, found: Figures) -> str:
     """The figures of one backend in a line."""
-    low, high = found["interval"]
-    return (
-        f"{backend}: whole {found['whole']:.4f} s, without what rows have in common {found['step']:.4f} s, "
-        f"ratio {found['ratio']:.4f} ({low:.4f} to {high:.4f}); a prompt {found['prompt']:.4f} s, "
-        f"a row {found['row']:.4f} s; relative L2 {found['distance']:.1e}"
-    )
+    line = paired.told(f"{backend}, without what rows have in common", found)
+    return f"{line}; a prompt {found['prompt']:.4f} s, a row {found['row']:.4f} s"
 
 
 def write_parts(whole: Bundle, folder: Path) -> Bundle:
@@ -100,7 +92,7 @@ def tensors(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
 
 
 def _measure(backend: str, whole: Bundle, cut: Bundle, options: BackendOptions, runs: int) -> Figures:
-    """Seconds of the whole step and of the parts: medians of `runs` runs in turn, after some of each to warm up."""
+    """The whole step and the rest of it in turn; `prompt` and `row` are the median seconds of what was cut off."""
     if backend in backends.COMPILED_ONLY:
         compile_bundle(cut.root, backend, BuilderOptions())
     spec = whole.program("unet_step")
@@ -108,34 +100,12 @@ def _measure(backend: str, whole: Bundle, cut: Bundle, options: BackendOptions, 
     loaded = backends.load(backend, cut.root, cut.manifest.programs, options)
     parts = {program.spec.name: program for program in loaded}
     given = signatures.example(spec.inputs, 0)
-    common = [_run(parts[name], given)[0] for name in ("prompt", "row")]
-    everything = given | common[0] | common[1]
-    expected, found = _run(one, given)[0]["next_state"], _run(parts["step"], everything)[0]["next_state"]
-    distance = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-    for program in (one, parts["step"]):  # on a GPU the second run is recorded, and launched from then on
-        program.run({})
-    pairs = np.array([(_run(one, given)[1], _run(parts["step"], everything)[1]) for _ in range(runs)])
-    seconds = {
-        name: float(np.median([_run(parts[name], given)[1] for _ in range(3)])) for name in ("prompt", "row")
-    }
-    before, after = np.median(pairs, axis=0)
-    times = ratio(pairs[:, 1], pairs[:, 0])
+    common = {name: [paired.run(parts[name], given) for _ in range(_RUNS)] for name in ("prompt", "row")}
+    everything = given | common["prompt"][0][0] | common["row"][0][0]
+    found = paired.compare(one, parts["step"], (given, everything), runs)
     for program in (one, *loaded):
         program.close()
-    return {
-        "whole": before, "step": after, "ratio": times.value, "interval": (times.low, times.high), **seconds,
-        "distance": distance, "samples": pairs.tolist(),
-    }  # fmt: skip
-
-
-def _run(program: Program, given: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-    """The outputs, and the seconds by the GPU's own clock where there is one."""
-    program.bind({tensor.name: given[tensor.name] for tensor in program.spec.inputs})
-    begun, before = time.perf_counter(), program.device_seconds
-    outputs = program.run({})
-    program.wait()
-    seconds = time.perf_counter() - begun
-    return {name: value.copy() for name, value in outputs.items()}, program.device_seconds - before or seconds
+    return found | {name: float(np.median([seconds for _, seconds in each])) for name, each in common.items()}
 
 
 if __name__ == "__main__":

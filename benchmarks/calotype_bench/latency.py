@@ -15,7 +15,13 @@ from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.statistics import Ratio, Summary, ratio, summarise
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Who is told how many pictures of how many are drawn, and what is done meanwhile."""
+
+    progress: Callable[[int, int], None] = lambda *_: None
+    say: Say = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,13 @@ class Measurement:
 class _Bench:
     """Running workers, by the engine's number, and what became of the others."""
 
-    def __init__(self, engines: Sequence[Engine], draws: int, progress: Progress, say: Say) -> None:
-        self.engines = engines
-        self.total = draws
+    def __init__(self, engines: Sequence[Engine], references: Sequence[Engine], reports: Reports) -> None:
+        self.engines = (*engines, *references)
+        self.sampled = len(engines)
+        self.total = 0
         self.ready: dict[int, Ready] = {}
         self.failures: dict[int, str] = {}
-        self._progress, self._say = progress, say
+        self._progress, self._say = reports.progress, reports.say
         self._done = 0
         self._workers: dict[int, Worker] = {}
 
@@ -106,9 +113,10 @@ class _Bench:
             self.failures[index] = str(error)
             return None
 
-    def able(self) -> list[int]:
-        """The engines that have not failed."""
-        return [index for index, _ in enumerate(self.engines) if index not in self.failures]
+    def able(self, sampled: bool = True) -> list[int]:
+        """The engines that have not failed; `sampled` False: those too that are only compared with."""
+        count = self.sampled if sampled else len(self.engines)
+        return [index for index in range(count) if index not in self.failures]
 
     def close(self, *indices: int) -> None:
         """End these workers, or all of them."""
@@ -128,33 +136,38 @@ def measure(
     engines: Sequence[Engine],
     jobs: Sequence[Job],
     runs: int,
-    progress: Progress,
-    say: Say = lambda _: None,
+    reports: Reports = Reports(),
     one_at_a_time: bool = False,
+    references: Sequence[Engine] = (),
 ) -> Iterator[Measurement]:
     """Draw each job `runs` times with every engine in turn (A B A B), after one picture of each that is not counted.
 
+    On a GPU two are not counted: with the second a schedule is recorded. `references` draw one, to be compared with.
     Gives each job's measurement when it is done. An engine that cannot be loaded, or fails, is a row that says why.
     Ratios are to the first engine. `one_at_a_time`: each engine is loaded for every run anew, and warmed up with a
     single step, so that one model is in memory.
     """
-    draws = len(jobs) * (2 * runs if one_at_a_time else runs + 1) * len(engines)
-    bench = _Bench(engines, draws, progress, say)
+    bench = _Bench(engines, references, reports)
+    bench.total = len(jobs) * (2 * runs if one_at_a_time else runs + 1) * len(engines)
     take = _take_one_at_a_time if one_at_a_time else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
             if not one_at_a_time:
-                for index in bench.able():
+                for index in bench.able(sampled=False):
                     bench.open(index)
             for job in jobs:
                 yield _measurement(bench, job, runs, take, Path(folder))
     finally:
         bench.close()
-    progress(bench.total, bench.total)
+    reports.progress(bench.total, bench.total)
 
 
 def _take_in_turn(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
-    taken = {index: _Taken(bench.draw(index, job, str(files[index]))) for index in bench.able()}
+    able = bench.able(sampled=False)
+    taken = {index: _Taken(bench.draw(index, job, str(files[index]))) for index in able}
+    for index in bench.able():
+        if bench.engines[index].device != "cpu":
+            bench.draw(index, job)
     for _ in range(runs):
         for index in bench.able():
             drawn = bench.draw(index, job)
@@ -179,7 +192,7 @@ def _take_one_at_a_time(bench: _Bench, job: Job, runs: int, files: Mapping[int, 
 
 
 def _measurement(bench: _Bench, job: Job, runs: int, take: Take, folder: Path) -> Measurement:
-    files = {index: folder / f"{index}.npz" for index in bench.able()}
+    files = {index: folder / f"{index}.npz" for index in bench.able(sampled=False)}
     taken = take(bench, job, runs, files)
     present = [index for index in taken if files[index].is_file()]
     reference = _reference(bench.engines, present)
@@ -197,7 +210,7 @@ def _measurement(bench: _Bench, job: Job, runs: int, take: Take, folder: Path) -
             bench.failures.get(index, ""),
             judged.get(index),
         )
-        for index, engine in enumerate(bench.engines)
+        for index, engine in enumerate(bench.engines[: bench.sampled])
     )
     for file in files.values():
         file.unlink(missing_ok=True)

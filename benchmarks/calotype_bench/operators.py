@@ -29,15 +29,15 @@ RUNS = 3
 
 # The first that a library's own name for an operator, or for a fused layer, matches; in lower case
 KINDS = (
-    ("attention", r"attention|mha|sdpa"),
-    ("convolution", r"conv(?!ert)"),
+    ("attention", r"attention|mha|sdpa|flash"),
+    ("convolution", r"conv(?!ert)|fprop|winograd"),
     ("matrix product", r"matmul|gemm|fullyconnected|innerproduct|einsum"),
     ("normalisation", r"norm|mvn|reduce|variance"),
     ("softmax", r"softmax"),
     ("activation", r"gelu|sigmoid|swish|silu|relu|tanh|erf"),
     (
         "layout",
-        r"reorder|transpose|reshape|concat|split|slice|gather|resize|interpolate|expand|pad|copy|permute|squeeze|upsample|shape",
+        r"reorder|transpose|memcpy|reshape|concat|split|slice|gather|resize|interpolate|expand|pad|copy|permute|squeeze|upsample|shape",
     ),
     (
         "elementwise",

@@ -25,9 +25,9 @@ def probe(root: Path, capabilities: Sequence[tuple[str, ...]] = CAPABILITIES) ->
 
 
 def _open(library: Any, root: Path, capabilities: tuple[str, ...]) -> str:
-    spec = Bundle.open(root).program("text_encoder")
     options = BuilderOptions(compute_capabilities=capabilities)
     try:
+        spec = Bundle.open(root).program("text_encoder")
         built = build_plan(library, root / spec.files[0].path, spec, options, silent)
     except Exception as error:  # whatever the library raises is the answer
         return f"not built: {error}"

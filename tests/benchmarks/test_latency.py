@@ -15,7 +15,7 @@ from calotype_bench.cli import main
 from calotype_bench.conversation import PeerError, Worker
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.latency import Measurement, Row
+from calotype_bench.latency import Measurement, Reports, Row
 from tests.bundles import bundle, checkpoint
 
 JOB = Job("a red circle", 2, 0, width=128, height=128)
@@ -32,7 +32,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_engines_draw_in_turn_and_the_same_picture() -> None:
     seen: list[tuple[int, int]] = []
     more = dataclasses.replace(JOB, steps=3, batch=2)
-    found = list(latency.measure([CALOTYPE, EAGER], [JOB, more], 3, lambda *progress: seen.append(progress)))
+    found = list(
+        latency.measure([CALOTYPE, EAGER], [JOB, more], 3, Reports(lambda *progress: seen.append(progress)))
+    )
 
     assert seen == [(done, 16) for done in (*range(1, 17), 16)]
     for measurement, evaluations in zip(found, (2, 3), strict=True):
@@ -62,7 +64,7 @@ def test_engines_draw_in_turn_and_the_same_picture() -> None:
 
 def test_an_engine_that_cannot_be_loaded_is_a_row_that_says_why() -> None:
     missing = Engine("calotype", str(bundle("plain")), "tensorrt", device="cuda")
-    (found,) = latency.measure([CALOTYPE, missing], [JOB], 1, lambda *_: None)
+    (found,) = latency.measure([CALOTYPE, missing], [JOB], 1)
 
     assert found.reference == "calotype onnxruntime fp32"
     assert len(found.rows[0].samples) == 1
@@ -87,7 +89,7 @@ def test_one_engine_at_a_time_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Worker, "__init__", opened)
     monkeypatch.setattr(Worker, "close", closed)
-    (found,) = latency.measure([CALOTYPE, EAGER], [JOB], 2, lambda *_: None, one_at_a_time=True)
+    (found,) = latency.measure([CALOTYPE, EAGER], [JOB], 2, one_at_a_time=True)
 
     assert most == [1] * 4
     assert open_now == []
@@ -102,7 +104,7 @@ def test_one_engine_at_a_time_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_pictures_of_another_size_are_a_failure_and_no_crash() -> None:
     smaller = Engine("eager", str(checkpoint("plain")), threads=1)
-    (found,) = latency.measure([CALOTYPE, smaller], [dataclasses.replace(JOB, width=64)], 1, lambda *_: None)
+    (found,) = latency.measure([CALOTYPE, smaller], [dataclasses.replace(JOB, width=64)], 1)
     assert found.rows[0].failure == "pictures: expected (1, 128, 64, 3), found (1, 128, 128, 3)"
     text = report_text.table(found)
     assert "could not be measured: pictures: expected" in text

@@ -99,7 +99,7 @@ def test_a_bundle_that_misses_its_gate_is_not_written(
         raise ParityError("unet_step (batch 1) misses its gate")
 
     monkeypatch.setattr(verify, "verify", miss)
-    monkeypatch.setattr(build, "export_programs", lambda *_: ())
+    monkeypatch.setattr(program_files, "export", lambda *_: ())
     with pytest.raises(ParityError):
         build.build(options(tmp_path))
     assert seen

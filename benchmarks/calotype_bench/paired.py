@@ -1,0 +1,55 @@
+"""Two programs that compute the same, run in turn: how many times as long the second takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from calotype.backends import Array, Program
+from calotype_bench.statistics import ratio
+
+Figures = dict[str, Any]
+Given = Mapping[str, Array]
+_WARM_UPS = 2  # on a GPU the second run is recorded, and launched from then on
+
+
+def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int) -> Figures:
+    """Median seconds of `runs` runs of each in turn, their ratio with its bootstrap interval, and the samples.
+
+    `given` are the inputs of each, which may have more than it takes. `distance` is the relative L2 of `next_state`.
+    """
+    for program, inputs in zip((one, other), given, strict=True):
+        for _ in range(_WARM_UPS):
+            run(program, inputs)
+    expected, found = (
+        run(program, inputs)[0]["next_state"] for program, inputs in zip((one, other), given, strict=True)
+    )
+    pairs = np.array([(run(one, given[0])[1], run(other, given[1])[1]) for _ in range(runs)])
+    before, after = np.median(pairs, axis=0)
+    times = ratio(pairs[:, 1], pairs[:, 0])
+    return {
+        "before": float(before), "after": float(after), "ratio": times.value, "interval": (times.low, times.high),
+        "distance": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), "samples": pairs.tolist(),
+    }  # fmt: skip
+
+
+def run(program: Program, given: Given) -> tuple[dict[str, Array], float]:
+    """The outputs, and the seconds by the GPU's own clock where there is one."""
+    program.bind({tensor.name: given[tensor.name] for tensor in program.spec.inputs})
+    begun, before = time.perf_counter(), program.device_seconds
+    outputs = program.run({})
+    program.wait()
+    seconds = time.perf_counter() - begun
+    return {name: value.copy() for name, value in outputs.items()}, program.device_seconds - before or seconds
+
+
+def told(what: str, found: Figures) -> str:
+    """The figures in a line."""
+    low, high = found["interval"]
+    return (
+        f"{what}: {found['before']:.4f} s before, {found['after']:.4f} s after, ratio {found['ratio']:.4f} "
+        f"({low:.4f} to {high:.4f}), relative L2 {found['distance']:.1e}"
+    )
