@@ -65,7 +65,7 @@ def check(name: str, precision: str, capability: str) -> dict[str, Any]:
                 f"{sum(file.size for file in plan.files) / 2**20:.1f}",
                 f"{plan.activation_bytes / 2**20:.1f} MiB",
             )
-            fused = f"{plan.fused_attentions} of {plan.attentions}"
+            fused = f"{plan.attentions - len(plan.unfused_attentions)} of {plan.attentions}"
             print(
                 COLUMNS.format(name, plan.name, plan.batch, f"{plan.build_seconds:.1f}", *sizes, fused),
                 flush=True,

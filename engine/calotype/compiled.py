@@ -20,7 +20,7 @@ from calotype.manifest import EMPTY, FileSpec, ProgramSpec, TensorSpec
 
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _HINT = "compile the bundle again"
 DTYPES = frozenset({"float32", "float16", "bfloat16", "int64", "int32", "bool"})
 
@@ -56,7 +56,7 @@ class Plan:
     activation_bytes: int  # device memory for intermediate results
     weight_bytes: int
     attentions: int  # in the graph
-    fused_attentions: int  # of them, computed by one kernel
+    unfused_attentions: tuple[str, ...]  # of them, those that are made of several kernels
     layers: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layers of a kind
     precisions: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layer outputs of a dtype
 

@@ -107,7 +107,7 @@ def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
             plan,
             activation_bytes=built.activation_bytes,
             attentions=built.attentions,
-            fused_attentions=built.fused_attentions,
+            unfused_attentions=built.unfused_attentions,
         )
 
     return _Builder(here, recorded, build)
@@ -145,7 +145,7 @@ def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Buil
         activation_bytes=0,
         weight_bytes=built.weight_bytes,
         attentions=0,
-        fused_attentions=0,
+        unfused_attentions=(),
         layers=built.layers,
         precisions=built.precisions,
     )

@@ -53,7 +53,7 @@ class Built:
     layers: Counter[str]
     precisions: Counter[str]
     attentions: int = 0
-    fused_attentions: int = 0  # those that no pair of matrix products is left of
+    unfused_attentions: tuple[str, ...] = ()  # those that a matrix product is left of
 
 
 def build_plan(
@@ -94,7 +94,9 @@ def build_plan(
         layers=Counter(layer.kind for layer in layers),
         precisions=Counter(dtype for layer in layers for dtype in layer.outputs),
         attentions=len(attentions),
-        fused_attentions=len(attentions - decomposed) if layers else 0,  # a log without layers tells nothing
+        unfused_attentions=tuple(
+            sorted(decomposed if layers else attentions)
+        ),  # without layers nothing is known
     )
     check_size(spec, built)
     return built

@@ -33,7 +33,7 @@ SPEC = ProgramSpec(
 def built(**changes: Any) -> Compiled:
     plan = Plan(
         "vae_decoder", 1, ("a" * 64, "b" * 64), (LATENTS,), (PICTURE,), (FileSpec("vae_decoder_1.plan", 4, "c" * 64),),
-        1.5, 1000, 99, 2, 1, {"kgen": 3}, {"Float": 3},
+        1.5, 1000, 99, 2, ("attention 1",), {"kgen": 3}, {"Float": 3},
     )  # fmt: skip
     options = {"compute_capabilities": ["8.6", "8.9"], "optimization_level": None}
     return dataclasses.replace(Compiled("tensorrt_rtx", HERE, options, (plan,)), **changes)
@@ -89,7 +89,7 @@ def test_another_backends_manifest_does_not_matter(tmp_path: Path) -> None:
 
     assert compiled.backends(tmp_path) == ("another", "tensorrt_rtx")
     compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
-    with pytest.raises(BundleError, match="format_version: expected 2, found 99"):
+    with pytest.raises(BundleError, match="format_version: expected 3, found 99"):
         compiled.find(tmp_path, "another", SPEC, HERE, ONE_MACHINE)
 
 
@@ -156,7 +156,7 @@ def test_a_bundle_that_was_not_compiled_says_how(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 9}, "format_version: expected 2, found 9"),
+        ({"format_version": 9}, "format_version: expected 3, found 9"),
         ({"plans": None}, "expected list, found None"),
         ({"surprise": 1}, r"unknown fields \['surprise'\]"),
     ],

@@ -62,7 +62,7 @@ def _plan(root: Path, spec: ProgramSpec, folder: Path) -> Plan:
         activation_bytes=tensorrt.ACTIVATION_BYTES,
         weight_bytes=1000,
         attentions=0,
-        fused_attentions=0,
+        unfused_attentions=(),
         layers={"kernel": 1},
         precisions={"Float": 1},
     )
