@@ -56,7 +56,7 @@ def check(name: str, precision: str, capability: str) -> dict[str, Any]:
         checkpoint = synthetic.write(name, Path(folder) / "checkpoint", dtype=precision, progress=progress)
         bundle = Path(folder) / "bundle"
         bundle.mkdir()
-        options = BuildOptions(checkpoint, bundle, precision=precision)
+        options = BuildOptions(checkpoint, bundle, precision=precision, vae_precision=precision)
         build.draft(build.opened(options, progress), options, bundle, progress)
         written = compile_bundle(bundle, "tensorrt_rtx", BuilderOptions((capability,)), progress)
         text = (written / compiled.MANIFEST).read_text("utf-8")
