@@ -16,13 +16,12 @@ from typing import Any
 
 from calotype import records
 from calotype.errors import BackendError, BundleError
-from calotype.manifest import EMPTY, FileSpec, ProgramSpec, TensorSpec
+from calotype.manifest import EMPTY, ITEM_BYTES, FileSpec, ProgramSpec, TensorSpec
 
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
 _HINT = "compile the bundle again"
-DTYPES = frozenset({"float32", "float16", "bfloat16", "int64", "int32", "bool"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,10 @@ def _check_plan(plan: Plan, path: Path) -> None:
             raise BundleError(f"{where}: {file.path!r} is no plain file beside the manifest", _HINT)
     if not all(type(count) is int for count in (*plan.layers.values(), *plan.precisions.values())):
         raise BundleError(f"{where}: layers and precisions are counts", _HINT)
-    unknown = {tensor.dtype for tensor in (*plan.inputs, *plan.outputs)} - DTYPES
+    unknown = {tensor.dtype for tensor in (*plan.inputs, *plan.outputs)} - ITEM_BYTES.keys()
     if unknown:
         raise BundleError(
-            f"{where}: expected tensors of {', '.join(sorted(DTYPES))}, found {sorted(unknown)}", _HINT
+            f"{where}: expected tensors of {', '.join(ITEM_BYTES)}, found {sorted(unknown)}", _HINT
         )
 
 

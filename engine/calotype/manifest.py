@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from calotype import records
 from calotype.errors import BundleError
 
 FORMAT_VERSION = 3
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+# What tensors are made of, by numpy's and ml_dtypes' names: bytes a number.
+ITEM_BYTES: Final = MappingProxyType(
+    {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "bool": 1}
+)
+_WEIGHTS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +153,11 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
 
 def _check_parameter(program: ProgramSpec, parameter: ParameterSpec, where: str) -> None:
     """BundleError where a weight does not lie within the program's data file."""
-    width = {"float32": 4, "float16": 2, "bfloat16": 2}.get(parameter.dtype)
-    if width is None:
+    if parameter.dtype not in _WEIGHTS:
         raise BundleError(
-            f"{where}: expected float32, float16 or bfloat16, found {parameter.dtype}", "export again"
+            f"{where}: expected one of {', '.join(_WEIGHTS)}, found {parameter.dtype}", "export again"
         )
-    end = parameter.offset + prod(parameter.shape) * width
+    end = parameter.offset + prod(parameter.shape) * ITEM_BYTES[parameter.dtype]
     if len(program.files) < 2 or not 0 <= parameter.offset < end <= program.files[1].size:
         raise BundleError(
             f"{where}: bytes {parameter.offset} to {end} lie outside of its data file", "export again"

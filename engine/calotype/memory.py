@@ -8,14 +8,13 @@ from math import prod
 
 from calotype.compiled import Plan
 from calotype.errors import BackendError
-from calotype.manifest import ProgramSpec, TensorSpec
+from calotype.manifest import ITEM_BYTES, ProgramSpec, TensorSpec
 
 # One kernel in a recorded graph. An estimate: CUDA does not say, and it was not measured.
 _BYTES_PER_NODE = 2048
 # A recorded schedule holds every kernel of every row: one that is longer is launched row by row.
 LONGEST_SCHEDULE = 128
 SCHEDULES_KEPT = 2
-_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "bool": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def check(needed: Budget, free: int, device: str) -> None:
 
 def tensor_bytes(tensors: Iterable[TensorSpec]) -> int:
     """What `tensors` take, in bytes."""
-    return sum(prod(tensor.shape) * _ITEM_BYTES[tensor.dtype] for tensor in tensors)
+    return sum(prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
 
 
 def _mebibytes(size: int) -> str:
