@@ -6,10 +6,8 @@ Runtime (`onnxruntime.transformers`); some of what it makes runs on its CUDA pro
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib
-import json
 import logging
 import tempfile
 from collections import Counter
@@ -21,26 +19,17 @@ import onnx
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
-from calotype_bench import machine, paired
+from calotype_bench import paired
 from calotype_bench.paired import Figures
 from calotype_export import bundle_files, signatures
 
 
 def main() -> None:
     """Measure, print a line, and write the figures where -o says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
-    options = parser.parse_args()
+    options = paired.parser(__doc__).parse_args()
     found = measure(options.bundle, options.device, options.runs)
     print(paired.told("onnxruntime.transformers", found), f"fused: {found['fused']}")
-    if options.output is not None:
-        content = {"machine": machine.describe(), **found}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    paired.write(options.output, found)
 
 
 def measure(root: Path, device: str, runs: int) -> Figures:

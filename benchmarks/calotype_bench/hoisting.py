@@ -7,9 +7,7 @@ interval of 95 %. On a GPU the bundle has to be compiled already where the backe
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import MANIFEST, Bundle
 from calotype.manifest import ProgramSpec, TensorSpec
-from calotype_bench import machine, paired
+from calotype_bench import paired
 from calotype_bench.paired import Figures
 from calotype_export import bundle_files, hoist, signatures
 from calotype_export.compile import compile_bundle
@@ -33,22 +31,14 @@ _RUNS = 3  # of what is cut off
 
 def main() -> None:
     """Measure every backend, print a line each, and write the figures where -o says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
+    parser = paired.parser(__doc__)
     parser.add_argument("--backend", action="append", metavar="NAME", help="(default: onnxruntime, openvino)")
-    parser.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
     options = parser.parse_args()
     names = options.backend or ("onnxruntime", "openvino")
     results = measure(options.bundle, names, options.device, options.runs)
     for name, found in results.items():
         print(told(name, found))
-    if options.output is not None:
-        content = {"machine": machine.describe(), "backends": results}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    paired.write(options.output, {"backends": results})
 
 
 def measure(root: Path, names: Sequence[str], device: str, runs: int) -> dict[str, Figures]:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calotype.backends import Array, Program
+from calotype_bench import machine
 from calotype_bench.statistics import ratio
 
 Figures = dict[str, Any]
 Given = Mapping[str, Array]
 _WARM_UPS = 2  # on a GPU the second run is recorded, and launched from then on
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of a command that compares two programs."""
+    found = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("bundle", type=Path)
+    found.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
+    found.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
+    found.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
+    return found
+
+
+def write(path: Path | None, figures: Figures) -> None:
+    """Write the figures, and where they were taken, to `path` if there is one."""
+    if path is not None:
+        path.write_text(json.dumps({"machine": machine.describe(), **figures}, indent=1) + "\n", "utf-8")
 
 
 def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int) -> Figures:

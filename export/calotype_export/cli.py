@@ -16,7 +16,7 @@ from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype_export import arguments
 from calotype_export.architectures import NAMES
-from calotype_export.console import quieten, reporter, silence_libraries
+from calotype_export.console import reporter, silence_diffusers, silence_libraries
 
 if TYPE_CHECKING:
     from calotype_export.build import BuildOptions
@@ -177,14 +177,14 @@ def _source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> str:
-    quieten()
+    silence_diffusers()
     from calotype_export import build
 
     return str(build.build(_build_options(options), reporter(sys.stderr)))
 
 
 def _verify(options: argparse.Namespace) -> str:
-    quieten()
+    silence_diffusers()
     from calotype_export import build, verify
 
     progress = reporter(sys.stderr)
@@ -207,7 +207,7 @@ def _compile(options: argparse.Namespace) -> str:
 
 
 def _synthetic(options: argparse.Namespace) -> str:
-    quieten()
+    silence_diffusers()
     from calotype_export import synthetic
 
     progress = reporter(sys.stderr)

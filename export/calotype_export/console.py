@@ -26,15 +26,11 @@ def silence_libraries() -> None:
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
-def quieten() -> None:
-    """Keep the libraries' own bars and notices out of the way of ours."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+def silence_diffusers() -> None:
+    """The same for diffusers, which not every command needs."""
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     import diffusers.utils.logging
-    import transformers.utils.logging
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
 

@@ -51,8 +51,8 @@ def vae_holds(sources: Sources, decided: Manifest, progress: Progress = silent) 
 
 def _holds(sources: Sources, decided: Manifest, model: torch.nn.Module, name: str) -> bool:
     inputs = signatures.inputs(name, 1, decided, sources.sizes)
-    given = {key: torch.from_numpy(value) for key, value in signatures.example(inputs, SEED).items()}
     with torch.inference_mode():
-        found = [value.numpy() for value in wrapped(name, model)(given).values()]
+        outputs = wrapped(name, model)(signatures.example_tensors(inputs, SEED))
+    found = [value.numpy() for value in outputs.values()]
     finite = all(np.isfinite(value).all() for value in found)
     return finite and not (name == "vae_decoder" and is_black(found[0]))

@@ -60,8 +60,7 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
         for index, batch in enumerate(batches):
             progress(f"export {name}", index, len(batches))
             inputs = signatures.inputs(name, batch, plan.decided, plan.sizes)
-            example = {key: torch.from_numpy(value) for key, value in signatures.example(inputs, 0).items()}
-            graph = trace.trace(program, example, program.outputs)
+            graph = trace.trace(program, signatures.example_tensors(inputs, 0), program.outputs)
             graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
             outputs = trace.outputs(graph)
             parameters = within(trace.write(graph, graphs[-1], stored), name)

@@ -89,6 +89,11 @@ def example(wanted: Iterable[TensorSpec], seed: int) -> dict[str, NDArray[Any]]:
     return values
 
 
+def example_tensors(wanted: Iterable[TensorSpec], seed: int) -> dict[str, torch.Tensor]:
+    """`example` for torch."""
+    return {name: torch.from_numpy(value) for name, value in example(wanted, seed).items()}
+
+
 def _example(spec: TensorSpec, random: Generator) -> NDArray[Any]:
     shape = spec.shape
     match spec.name:

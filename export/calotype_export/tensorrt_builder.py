@@ -96,7 +96,7 @@ def build_plan(
         attentions=len(attentions),
         unfused_attentions=tuple(
             sorted(decomposed if layers else attentions)
-        ),  # without layers nothing is known
+        ),  # a log without layers tells none
     )
     check_size(spec, built)
     return built

@@ -158,13 +158,8 @@ def _eager(cases: Sequence[_Case], sources: Sources, component: str, precision: 
             program = wrapped(case.spec.name, model)
             outputs: list[Array] = []
             for seed in SEEDS:
-                given = signatures.example(case.spec.inputs, seed)
-                outputs += [
-                    value.numpy()
-                    for value in program(
-                        {name: torch.from_numpy(value) for name, value in given.items()}
-                    ).values()
-                ]
+                given = signatures.example_tensors(case.spec.inputs, seed)
+                outputs += [value.numpy() for value in program(given).values()]
             results.append(outputs)
     del model
     gc.collect()

@@ -25,7 +25,7 @@ from tests.bundles import bundle, checkpoint
 def test_the_count_is_torchs(program: str, component: str) -> None:
     spec = Bundle.open(bundle("plain")).program(program)
     module = wrapped(program, open_checkpoint(checkpoint("plain")).load(component))
-    given = {name: torch.from_numpy(value) for name, value in signatures.example(spec.inputs, 0).items()}
+    given = signatures.example_tensors(spec.inputs, 0)
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
         module(given)

@@ -18,7 +18,7 @@ PREDICTION_ALONE, MIXED = 1, 0  # seeds of `signatures.example`
 def inputs(batch: int = 1, seed: int = PREDICTION_ALONE, **decided: object) -> dict[str, Tensor]:
     manifest = modules.manifest(**decided)  # pyright: ignore[reportArgumentType]
     specs = signatures.inputs("unet_step", batch, manifest, modules.SIZES)
-    return {name: torch.from_numpy(value) for name, value in signatures.example(specs, seed).items()}
+    return signatures.example_tensors(specs, seed)
 
 
 @torch.no_grad()

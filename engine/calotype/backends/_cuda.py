@@ -121,8 +121,7 @@ class Device:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call `name` of the CUDA runtime: what it returns beside its status. BackendError where that is a failure."""
-        with _recording.MEMORY if name in _MEMORY else nullcontext():
-            status, *values = getattr(self.cuda, name)(*arguments)
+        status, *values = _call(self.cuda, name, *arguments)
         if int(status) != 0:
             raise BackendError(
                 f"device cuda:{self.index}: {name} failed: {status.name}",
@@ -182,5 +181,10 @@ class _Release:
         self._cuda = cuda
 
     def __call__(self, name: str, handle: Any) -> None:
-        with _recording.MEMORY if name in _MEMORY else nullcontext():
-            getattr(self._cuda, name)(handle)
+        _call(self._cuda, name, handle)
+
+
+def _call(cuda: Any, name: str, *arguments: Any) -> Any:
+    """What the CUDA runtime answers; memory is neither taken nor given back while somebody records."""
+    with _recording.MEMORY if name in _MEMORY else nullcontext():
+        return getattr(cuda, name)(*arguments)

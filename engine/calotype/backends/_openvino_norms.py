@@ -21,7 +21,8 @@ def in_bfloat16(model: ov.Model) -> int:
         replacement = _normalised(node)
         for use in node.output(0).get_target_inputs():
             use.get_node().output(0).replace(replacement)
-    model.validate_nodes_and_infer_types()
+    if found:
+        model.validate_nodes_and_infer_types()
     return len(found)
 
 
