@@ -139,7 +139,10 @@ def _add_compile(commands: Commands) -> None:
         "--refittable", action="store_true", help="let LoRA files be put on the loaded plans"
     )
     compile_.add_argument(
-        "--timing-cache", type=Path, metavar="FILE", help="measured kernels: read if it exists, and updated"
+        "--timing-cache",
+        type=Path,
+        metavar="FILE",
+        help="measured kernels (tensorrt): read if it exists, and updated",
     )
 
 
