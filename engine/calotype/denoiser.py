@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calotype.backends import Program
+from calotype.backends import Program, Row, Value
 from calotype.errors import BackendError, RequestError
 from calotype.features import guidance_features, time_features
 from calotype.manifest import Manifest
 from calotype.schedule import Schedule
-from calotype.text import Embeddings
+from calotype.text import Embeddings, Encoded
 
 Array = NDArray[Any]
 
@@ -29,7 +29,7 @@ class Conditions:
     `keep`, `original`, `original_noise`), each (n, ...); what is left out is zeros.
     """
 
-    embeddings: Embeddings
+    embeddings: Embeddings | Encoded
     guidance_scale: float = 7.5
     guidance_rescale: float = 0.0
     extras: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
@@ -67,24 +67,17 @@ class Denoiser:
         for program in programs.values():
             program.carry("next_state", "state")
 
-    def run(self, job: Job, hooks: Hooks) -> Array:
-        """Final latents (n, C, H, W). BackendError when they are not finite, RequestError from within `hooks`."""
+    def run(self, job: Job, hooks: Hooks) -> list[Row]:
+        """Final latents (C, H, W) of each picture, where the programs run; see `read`. RequestError from `hooks`."""
         self._refuse_within_a_run()
         self._running = True
         try:
-            final = np.concatenate(self._run(job, hooks))
+            return self._run(job, hooks)
         finally:
             self._running = False
-        if not np.isfinite(final).all():
-            raise BackendError(
-                "unet_step: the latents hold NaN or infinity",
-                "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
-            )
-        return final
 
-    def _run(self, job: Job, hooks: Hooks) -> list[Array]:
-        """The final latents of each chunk of pictures."""
-        done: list[Array] = []
+    def _run(self, job: Job, hooks: Hooks) -> list[Row]:
+        done: list[Row] = []
         for pictures, batch in self._chunks(len(job.latents)):
             program, count = self._programs[batch], len(job.latents[pictures])
             self._prepare(program, self.state(job.latents[pictures]), job.conditions, pictures)
@@ -94,7 +87,7 @@ class Denoiser:
                 program.sweep(rows)
             else:
                 _step_by_step(program, rows, hooks, pictures.start, count)
-            done.append(_latents(program, count))
+            done.extend(program.keep("state", index, 0) for index in range(count))
         return done
 
     def state(self, latents: Array) -> Array:
@@ -152,9 +145,7 @@ class Denoiser:
 
     def _prepare(self, program: Program, state: Array, conditions: Conditions, pictures: slice) -> None:
         """Bind everything but the numbers of a row. Rows past the pictures are padding and hold zeros."""
-        rows = {name: value[pictures] for name, value in conditions.extras.items()}
-        embeddings = conditions.embeddings.rows(pictures)
-        rows |= {"state": state, "embeddings": embeddings.prompt}
+        rows = {name: value[pictures] for name, value in conditions.extras.items()} | {"state": state}
         if self._manifest.guided:
             rows["guidance"] = np.full(len(state), conditions.guidance_scale)
             rows["guidance_rescale"] = np.full(len(state), conditions.guidance_rescale)
@@ -167,15 +158,30 @@ class Denoiser:
             raise RequestError(
                 f"unet_step of this bundle takes no `{unknown[0]}`; it takes {', '.join(names)}"
             )
-        constants = {
+        constants: dict[str, Value] = {
             spec.name: _padded(rows.get(spec.name), (program.spec.batch, *spec.shape[1:]))
             for spec in program.spec.inputs
+            if spec.name != "embeddings"
         }
-        if self._manifest.guided:
-            negative = embeddings.prompt if embeddings.negative is None else embeddings.negative
-            above = _padded(negative, constants["embeddings"].shape)
-            constants["embeddings"] = np.concatenate([above, constants["embeddings"]])  # (2B, T, D)
+        constants["embeddings"] = self._embeddings(program, conditions, pictures, len(state))
         program.bind(constants)
+
+    def _embeddings(self, program: Program, conditions: Conditions, pictures: slice, count: int) -> list[Row]:
+        """Rows (T, D) of the pictures, those of the negative prompts (if the step is guided) first. Padding repeats."""
+        given = conditions.embeddings
+        sides = [given.prompt]
+        if self._manifest.guided:
+            sides = [given.prompt if given.negative is None else given.negative, given.prompt]
+        rows: list[Row] = []
+        for side in sides:
+            chunk = [*side][pictures]
+            if len(chunk) != count:
+                wanted = pictures.start + count
+                raise RequestError(
+                    f"`embeddings`: expected a row a picture, {wanted} or more, found {len(side)}"
+                )
+            rows += chunk + chunk[-1:] * (program.spec.batch - count)
+        return [row if row.dtype == np.float32 else np.asarray(row, np.float32) for row in rows]
 
     def _row(self, program: Program, schedule: Schedule, row: int, noise: Array | None) -> dict[str, Array]:
         """The inputs that change with every row: a few numbers, and noise where some is drawn."""
@@ -217,6 +223,17 @@ def _padded(rows: Array | None, shape: tuple[int, ...]) -> Array:
     if rows is not None:
         padded[: len(rows)] = rows
     return padded
+
+
+def read(latents: Sequence[Row]) -> Array:
+    """Final latents (n, C, H, W) on the host. BackendError when they are not finite."""
+    final = np.stack([np.asarray(row) for row in latents])
+    if not np.isfinite(final).all():
+        raise BackendError(
+            "unet_step: the latents hold NaN or infinity",
+            "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
+        )
+    return final
 
 
 def _latents(program: Program, count: int) -> Array:

@@ -22,7 +22,7 @@ class Budget:
     """Bytes by what they are for."""
 
     weights: int
-    tensors: int  # inputs and outputs, at fixed addresses
+    tensors: int  # inputs and outputs, at fixed addresses, and what is handed on from program to program
     activations: int
     graphs: int  # of one recorded run each, and of the step as many recorded rows as are ever kept
 
@@ -39,10 +39,23 @@ def of_plans(plans: Sequence[Plan], recorded: bool = True) -> Budget:
     """
     return Budget(
         weights=sum(plan.weight_bytes for plan in plans),
-        tensors=sum(tensor_bytes((*plan.inputs, *plan.outputs)) for plan in plans),
+        tensors=_tensor_bytes(plans),
         activations=max((plan.activation_bytes for plan in plans), default=0),
         graphs=recorded * sum(_graph_bytes(plan) for plan in plans),
     )
+
+
+def _tensor_bytes(programs: Sequence[Plan | ProgramSpec]) -> int:
+    """Every tensor, and copies of what the largest step takes and gives: embeddings, latents, pictures."""
+    largest = max(
+        (one for one in programs if one.name == "unet_step"), key=lambda one: one.batch, default=None
+    )
+    handed = 0
+    if largest is not None:
+        handed = tensor_bytes(tensor for tensor in largest.inputs if tensor.name == "embeddings")
+        decoders = (one for one in programs if one.name == "vae_decoder")
+        handed += largest.batch * sum(tensor_bytes((*one.inputs, *one.outputs)) for one in decoders)
+    return handed + sum(tensor_bytes((*one.inputs, *one.outputs)) for one in programs)
 
 
 def _graph_bytes(plan: Plan) -> int:
@@ -57,7 +70,7 @@ def of_graphs(specs: Sequence[ProgramSpec], recorded: bool = True) -> Budget:
     """
     return Budget(
         weights=sum(file.size for spec in specs for file in spec.files),
-        tensors=sum(tensor_bytes((*spec.inputs, *spec.outputs)) for spec in specs),
+        tensors=_tensor_bytes(specs),
         activations=sum(spec.activation_bytes for spec in specs),
         graphs=recorded * sum(spec.nodes for spec in specs) * _BYTES_PER_NODE,
     )

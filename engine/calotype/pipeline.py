@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from calotype import conditioning, images, lora, prompts, weights
-from calotype.backends import Array, BackendOptions
+from calotype import conditioning, denoiser, images, lora, prompts, weights
+from calotype.backends import Array, BackendOptions, Row
 from calotype.bundle import Bundle
 from calotype.conditioning import Start
 from calotype.denoiser import Conditions, Job
@@ -26,7 +26,7 @@ from calotype.planning import plan
 from calotype.request import Request
 from calotype.result import Meter, Result
 from calotype.schedule import Schedule
-from calotype.text import Embeddings
+from calotype.text import Embeddings, Encoded
 from calotype.tokenizer import Tokens
 
 
@@ -108,7 +108,7 @@ class Pipeline:
         )
         settled = prompts.settle(request, self.manifest)
         with self._lock:
-            return prompts.embeddings(settled, self.manifest, self._loaded.text)
+            return prompts.embeddings(settled, self.manifest, self._loaded.text).read()
 
     def encode_image(self, image: Any, generator: Generator | None = None) -> Array:
         """Latents (n, C, H, W) of pictures: a sample of the VAE's posterior, or its mean without a generator.
@@ -205,8 +205,11 @@ class Pipeline:
         draws = Draws(request.seed, request.noise_source)
         embeddings = prompts.embeddings(request, self.manifest, self._loaded.text)
         start = conditioning.begin(request, self.manifest, self._loaded.senses, schedule, draws)
-        latents = self._denoise(request, schedule, embeddings, start, draws)
-        pictures, flags = self._pictures(request, latents, start)
+        rows = self._denoise(request, schedule, embeddings, start, draws)
+        as_latents = request.output_type == "latent"
+        decoded = [] if as_latents else self._loaded.senses.vae.launch(rows)
+        latents = denoiser.read(rows)  # a GPU is waited for here, and nowhere before
+        pictures, flags = (latents, None) if as_latents else self._pictures(request, decoded, start)
         return Result(
             images=pictures,
             latents=latents,
@@ -228,18 +231,16 @@ class Pipeline:
         return plan(request, self.bundle.json("scheduler.json"), self.manifest.state_slots)
 
     def _denoise(
-        self, request: Request, schedule: Schedule, embeddings: Embeddings, start: Start, draws: Draws
-    ) -> Array:
+        self, request: Request, schedule: Schedule, embeddings: Encoded, start: Start, draws: Draws
+    ) -> list[Row]:
         rows = [int(row) for row in np.flatnonzero(schedule.draws)]
         noise = {row: draws.normal(start.latents.shape) for row in rows}
         conditions = Conditions(embeddings, request.guidance, request.guidance_rescale, start.extras)
         job = Job(schedule, start.latents, conditions, noise)
         return self._loaded.denoiser.run(job, hooks(request, schedule, self))
 
-    def _pictures(self, request: Request, latents: Array, start: Start) -> tuple[Any, list[bool] | None]:
-        if request.output_type == "latent":
-            return latents, None
-        pictures = self._loaded.senses.vae.decode(latents)
+    def _pictures(self, request: Request, decoded: list[Row], start: Start) -> tuple[Any, list[bool] | None]:
+        pictures = self._loaded.senses.vae.read(decoded)
         flags = None
         if self._loaded.safety_checker is not None:
             flags = self._loaded.safety_checker(pictures)

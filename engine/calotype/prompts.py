@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from calotype.errors import RequestError
 from calotype.manifest import Manifest
 from calotype.request import Request, described
-from calotype.text import Embeddings, TextEncoder
+from calotype.text import Encoded, TextEncoder
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 def settle(request: Request, manifest: Manifest) -> Request:
@@ -50,37 +51,37 @@ def listed(prompt: str | Sequence[str]) -> list[str]:
     return list(prompts)
 
 
-def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Embeddings:
-    """Embeddings (n, T, D) of a settled request's prompts, each repeated `num_images_per_prompt` times in a row.
+def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Encoded:
+    """Embeddings (T, D) of a settled request's prompts, each repeated `num_images_per_prompt` times in a row.
 
     RequestError where given embeddings are not what the step takes.
     """
     if request.prompt_embeds is not None:
-        prompt = np.asarray(request.prompt_embeds, np.float32)
+        prompt = [*_given("prompt_embeds", request.prompt_embeds, manifest)]
     else:
         prompt = text.encode(listed(request.prompt or ""), request.clip_skip)
-    _check(prompt, manifest)
     repeats = request.num_images_per_prompt
     if not manifest.guided or request.guidance <= 1:
-        return Embeddings(np.repeat(prompt, repeats, axis=0))
+        return Encoded(_repeated(prompt, repeats))
     if request.negative_prompt_embeds is not None:
-        negative = np.asarray(request.negative_prompt_embeds, np.float32)
+        negative = [*_given("negative_prompt_embeds", request.negative_prompt_embeds, manifest, len(prompt))]
     else:  # without clip_skip, as in diffusers' encode_prompt
         unwanted = listed(request.negative_prompt or "")
         negative = text.encode(unwanted * (len(prompt) // len(unwanted)))
-    if negative.shape != prompt.shape or not np.isfinite(negative).all():
-        raise RequestError(
-            f"`negative_prompt_embeds`: expected the prompt's shape, {prompt.shape}, and finite numbers, "
-            f"found shape {negative.shape}"
-        )
-    return Embeddings(np.repeat(prompt, repeats, axis=0), np.repeat(negative, repeats, axis=0))
+    return Encoded(_repeated(prompt, repeats), _repeated(negative, repeats))
 
 
-def _check(prompt: Array, manifest: Manifest) -> None:
+def _given(name: str, value: Any, manifest: Manifest, count: int | None = None) -> Array:
+    """Embeddings (n, T, D) that came with a request, `count` of them where that is known."""
+    found = np.asarray(value, np.float32)
     step = next(spec for spec in manifest.programs if spec.name == "unet_step")
-    expected = step.input("embeddings").shape[1:]
-    if prompt.ndim != 3 or prompt.shape[1:] != expected or not np.isfinite(prompt).all():
-        sides = ", ".join(map(str, expected))
-        raise RequestError(
-            f"`prompt_embeds`: expected finite numbers of shape (n, {sides}), found {described(prompt)}"
-        )
+    shape = (count or len(found) if found.ndim else 0, *step.input("embeddings").shape[1:])
+    if found.shape != shape or not np.isfinite(found).all():
+        sides = ", ".join(map(str, (count or "n", *shape[1:])))
+        raise RequestError(f"`{name}`: expected finite numbers of shape ({sides}), found {described(found)}")
+    return found
+
+
+def _repeated(rows: Sequence[T], times: int) -> list[T]:
+    """Each of `rows` so many times in a row."""
+    return [row for row in rows for _ in range(times)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from calotype.backends import Array, Program
+from calotype.backends import Array, Program, Row, Value
 from calotype.manifest import ProgramSpec
 
 
@@ -21,8 +21,8 @@ class Result:
     `images` is a list of PIL images, or an array (n, height, width, 3) in [0, 1] for `np`, or (n, C, H, W) for
     `latent`; `latents` (n, C, H, W), float32, are there always, as `Pipeline.decode_latents` takes them. `seeds` holds
     one seed a generator: one for the whole request, or one a picture where a list was given. `timings` are seconds by
-    program, `runtime` (everything outside the programs) and `total`; `device_timings` are those that a GPU's own clock
-    shows, by program, and empty without one.
+    program (on a GPU by its own clock), `runtime` (everything outside the programs) and `total`; `device_timings` are
+    those of a GPU alone, and empty without one.
     `truncated` has, for each prompt, the text that fell off past the model's 77 tokens, and `negative_truncated` for
     each negative prompt that was given. `nsfw_content_detected`
     is None without a safety checker. `evaluations` counts rows of the schedule: UNet calls a picture.
@@ -42,20 +42,25 @@ class Result:
 
 
 class TimedProgram:
-    """A program that adds up the seconds that it runs: those of a GPU count until a result is read."""
+    """A program that adds up the seconds that it runs: on a GPU by the GPU's clock, since nobody waits for it."""
 
     def __init__(self, program: Program) -> None:
         self.spec: ProgramSpec = program.spec
         self.asynchronous: bool = program.asynchronous
-        self.seconds = 0.0
+        self._seconds = 0.0
         self._program = program
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._program.device_seconds if self.asynchronous else self._seconds
 
     @property
     def device_seconds(self) -> float:
         """See `Program.device_seconds`."""
         return self._program.device_seconds
 
-    def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def bind(self, inputs: Mapping[str, Value]) -> None:
         """See `Program.bind`."""
         self._program.bind(inputs)
 
@@ -72,10 +77,19 @@ class TimedProgram:
         self.wait()
         return self._program.get(name, row)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
+    def keep(self, name: str, *index: int) -> Row:
+        """See `Program.keep`."""
+        return self._program.keep(name, *index)
+
+    def launch(self, inputs: Mapping[str, Value]) -> None:
+        """See `Program.launch`."""
+        self._program.bind(inputs)
+        with self._timed():
+            self._program.launch({})
+
+    def run(self, inputs: Mapping[str, Value]) -> Mapping[str, Array]:
         """See `Program.run`."""
-        with self._timed() if self.asynchronous else nullcontext():
-            self._program.bind(inputs)
+        self._program.bind(inputs)
         with self._timed():
             return self._program.run({})
 
@@ -90,8 +104,7 @@ class TimedProgram:
 
     def wait(self) -> None:
         """See `Program.wait`."""
-        with self._timed():
-            self._program.wait()
+        self._program.wait()
 
     def close(self) -> None:
         """See `Program.close`."""
@@ -103,7 +116,7 @@ class TimedProgram:
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - begun
+            self._seconds += time.perf_counter() - begun
 
 
 class Meter:

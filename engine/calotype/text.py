@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calotype.backends import Program
+from calotype.backends import Program, Row
 from calotype.errors import RequestError
 from calotype.tokenizer import Tokenizer, Tokens
 
@@ -23,9 +23,17 @@ class Embeddings:
     prompt: Array
     negative: Array | None = None
 
-    def rows(self, pictures: slice) -> Embeddings:
-        """The embeddings of some of the pictures."""
-        return Embeddings(self.prompt[pictures], None if self.negative is None else self.negative[pictures])
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`Embeddings` where they lie, which may be a GPU: of each picture a row (T, D)."""
+
+    prompt: Sequence[Row]
+    negative: Sequence[Row] | None = None
+
+    def read(self) -> Embeddings:
+        """On the host."""
+        return Embeddings(_stacked(self.prompt), None if self.negative is None else _stacked(self.negative))
 
 
 class TextEncoder:
@@ -39,8 +47,8 @@ class TextEncoder:
         """The token ids of each text, padded and cut to the model's length."""
         return [self._tokenizer.encode(text) for text in texts]
 
-    def encode(self, texts: Sequence[str], clip_skip: int | None = None) -> Array:
-        """Embeddings (len(texts), T, D); equal texts are encoded once.
+    def encode(self, texts: Sequence[str], clip_skip: int | None = None) -> list[Row]:
+        """Embeddings (T, D) of each text, where the program runs; equal texts are encoded once.
 
         `clip_skip` n takes the hidden state n layers before the last, after the final layer norm
         (diffusers' `encode_prompt`). RequestError when there are not so many layers.
@@ -51,10 +59,14 @@ class TextEncoder:
             raise RequestError(
                 f"`clip_skip`: expected at most {layers - 1}, the layers of this text encoder, found {clip_skip}"
             )
-        encoded: dict[str, Array] = {}
+        encoded: dict[str, Row] = {}
         for text in texts:
             if text not in encoded:
                 ids = self._tokenizer.encode(text).ids[None]  # (1, T)
-                hidden = self._program.run({"input_ids": ids})["hidden_states"]  # (1, L + 1, T, D)
-                encoded[text] = hidden[0, layers - 1 - skipped].copy()
-        return np.stack([encoded[text] for text in texts])
+                self._program.launch({"input_ids": ids})  # hidden_states (1, L + 1, T, D)
+                encoded[text] = self._program.keep("hidden_states", 0, layers - 1 - skipped)
+        return [encoded[text] for text in texts]
+
+
+def _stacked(rows: Sequence[Row]) -> Array:
+    return np.stack([np.asarray(row) for row in rows])

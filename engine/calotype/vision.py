@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calotype import images
-from calotype.backends import Program
+from calotype.backends import Program, Row
 from calotype.errors import BackendError
 from calotype.processors import ImageProcessor, flagged
 from calotype.tokenizer import Tokenizer
@@ -46,12 +47,23 @@ class Vae:
         )
 
     def decode(self, latents: Array) -> Array:
-        """Pictures (n, height, width, 3) in [0, 1] from scaled latents (n, C, H, W).
+        """Pictures (n, height, width, 3) in [0, 1] from scaled latents (n, C, H, W). BackendError as from `read`."""
+        return self.read(self.launch([*_copied(latents)]))
 
-        BackendError when the decoder gives numbers that are not finite, or nothing but black.
+    def launch(self, latents: Sequence[Row]) -> list[Row]:
+        """Decode scaled latents (C, H, W) where they lie: pictures (height, width, 3), for `read`."""
+        pictures: list[Row] = []
+        for row in latents:
+            self._decoder.launch({"latents": [row]})
+            pictures.append(self._decoder.keep("image", 0))
+        return pictures
+
+    def read(self, decoded: Sequence[Row]) -> Array:
+        """Pictures (n, height, width, 3) in [0, 1] from what `launch` gave.
+
+        BackendError when the decoder gave numbers that are not finite, or nothing but black.
         """
-        decoded = [self._decoder.run({"latents": row[None]})["image"].copy() for row in _copied(latents)]
-        pictures = np.concatenate(decoded)
+        pictures = np.stack([np.asarray(row) for row in decoded])
         if not np.isfinite(pictures).all():
             raise BackendError("vae_decoder: the picture holds NaN or infinity", _HALF_HINT)
         np.clip(pictures, 0.0, 1.0, out=pictures)

@@ -35,6 +35,18 @@ def test_activations_are_shared_and_everything_else_adds_up() -> None:
     assert found.total == found.weights + found.activations + found.tensors + found.graphs
 
 
+def test_what_is_handed_on_counts_for_every_picture_of_the_largest_step() -> None:
+    embeddings = TensorSpec("embeddings", "float32", (6, 77, 8))
+    step = dataclasses.replace(plan(), name="unet_step", batch=3, inputs=(embeddings, IDS))
+    smaller = dataclasses.replace(step, batch=1, inputs=(IDS,), outputs=())
+    decoder = dataclasses.replace(plan(), name="vae_decoder", inputs=(IDS,), outputs=(LATENTS,))
+    sizes = [memory.tensor_bytes((tensor,)) for tensor in (embeddings, IDS, LATENTS)]
+
+    alone = (sizes[0] + sizes[1] + sizes[2]) + sizes[1] + (sizes[1] + sizes[2])
+    found = memory.of_plans([smaller, step, decoder])
+    assert found.tensors == alone + sizes[0] + 3 * (sizes[1] + sizes[2])
+
+
 def test_exported_graphs_have_weights_and_activations_of_their_own() -> None:
     specs = Bundle.open(bundle("plain")).manifest.programs
     found = memory.of_graphs(specs)

@@ -28,7 +28,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "plain",
         {"negative_prompt_embeds": np.zeros((1, 3))},
-        "`negative_prompt_embeds`: expected the prompt's shape",
+        "`negative_prompt_embeds`: expected finite numbers of shape (1, 77, 32)",
     ),
     (
         "plain",
@@ -123,6 +123,19 @@ def test_conditions_with_an_input_that_the_step_lacks_are_refused() -> None:
 
     with pytest.raises(RequestError, match=r"takes no `depth`; it takes state, read"):
         pipeline.step(pipeline.schedule(3), 0, pipeline.initial_state(latents), conditions)
+
+
+def test_fewer_embeddings_than_pictures_are_refused() -> None:
+    pipeline = pipeline_of("plain")
+    latents = np.zeros((2, *pipeline.manifest.latent_shape), np.float32)
+
+    with pytest.raises(RequestError, match="`embeddings`: expected a row a picture, 2 or more, found 1"):
+        pipeline.step(
+            pipeline.schedule(3),
+            0,
+            pipeline.initial_state(latents),
+            Conditions(pipeline.encode_prompt(PROMPT)),
+        )
 
 
 def test_arguments_beside_a_request_are_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calotype import Pipeline
-from calotype.backends import Array
+from calotype.backends import Array, _cuda
 from tests.backends.contract_cases import in_two_threads
 from tests.bundles import bundle
 from tests.engine import lora_files
@@ -49,6 +49,25 @@ def test_two_pipelines_in_two_threads_do_not_disturb_each_other(backend: str, ro
     for index in range(2):
         assert len(found[index]) == 4
         assert all(np.array_equal(each, alone[index]) for each in found[index])
+
+
+def test_nothing_is_read_before_all_programs_of_a_picture_were_launched(
+    backend: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+    seen: list[str] = []
+    call = _cuda.Device.call
+
+    def logged(device: _cuda.Device, name: str, *arguments: Any) -> Any:
+        seen.append(arguments[3].name if name == "cudaMemcpyAsync" else name)
+        return call(device, name, *arguments)
+
+    draw(pipeline, output_type="np")
+    monkeypatch.setattr(_cuda.Device, "call", logged)
+    draw(pipeline, output_type="np")
+    reads = ("cudaMemcpyDeviceToHost", "cudaStreamSynchronize")
+    last = max(index for index, what in enumerate(seen) if what == "cudaMemcpyDeviceToDevice")
+    assert min(index for index, what in enumerate(seen) if what in reads) > last  # the copy of the picture
 
 
 def test_the_gpus_clock_tells_what_each_program_took(backend: str, root: Path) -> None:

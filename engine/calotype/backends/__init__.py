@@ -73,6 +73,21 @@ class BackendOptions:
         return int(self.device.partition(":")[2] or 0)
 
 
+class Row(Protocol):
+    """A row of a tensor, where it lies: an array on the host, or device memory of its own, which numpy can read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> Array: ...
+
+
+Value = np.ndarray | Sequence[Row]  # a whole tensor, or its rows along the first axis
+
+
 class Program(Protocol):
     """One compiled, loaded, fixed-shape graph with named tensors.
 
@@ -89,8 +104,11 @@ class Program(Protocol):
         """What a GPU spent on it so far, by its own clock: from a run's launch to its end. 0 without a GPU."""
         ...
 
-    def bind(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Set inputs, whole; dtype and shape must be the spec's, or nothing is set. BackendError."""
+    def bind(self, inputs: Mapping[str, Value]) -> None:
+        """Set inputs, whole; dtype and shape must be the spec's, or nothing is set. BackendError.
+
+        Rows that another program of the same `load` kept do not leave the device.
+        """
         ...
 
     def carry(self, output: str, into: str) -> None:
@@ -105,11 +123,22 @@ class Program(Protocol):
         """A copy of row `row` of input or output `name`: of a carried one, what the last run left there."""
         ...
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Bind `inputs`, run, and return the outputs that are not carried, by name.
+    def keep(self, name: str, *index: int) -> Row:
+        """A copy of row `index[0]` of input or output `name`, or of what lies deeper in it, where the program runs.
+
+        It outlasts the next run, and nobody waits for it before it is read.
+        """
+        ...
+
+    def launch(self, inputs: Mapping[str, Value]) -> None:
+        """Bind `inputs` and run; on a GPU without waiting for it. Outputs stay where they are, for `keep` and `get`.
 
         BackendError names the inputs that were never given.
         """
+        ...
+
+    def run(self, inputs: Mapping[str, Value]) -> Mapping[str, np.ndarray]:
+        """As `launch`, and return the outputs that are not carried, by name."""
         ...
 
     def sweep(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from calotype.backends import Array
+from calotype.backends import Array, Value
 from calotype.backends._contract import Contract, label, reported
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -83,11 +83,15 @@ class BufferedProgram:
         self._buffers = {tensor.name: engine.buffer(tensor) for tensor in (*spec.inputs, *spec.outputs)}
         self._attach_all(engine)
 
-    def bind(self, inputs: Mapping[str, Array]) -> None:
+    def bind(self, inputs: Mapping[str, Value]) -> None:
         """See `Program.bind`."""
         self._contract.check_bind(inputs)
         for name, value in inputs.items():
-            self._buffers[name].write(value)
+            if isinstance(value, np.ndarray):
+                self._buffers[name].write(value)
+                continue
+            for row, part in enumerate(value):
+                self._buffers[name].write_row(row, np.asarray(part))
         self._contract.given.update(inputs)
 
     def carry(self, output: str, into: str) -> None:
@@ -101,10 +105,14 @@ class BufferedProgram:
 
     def get(self, name: str, row: int) -> Array:
         """See `Program.get`. A carried output is read where it was carried to."""
-        return np.array(self._buffers[self._contract.place(name, row)].read()[row])
+        return self.keep(name, row)
 
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """See `Program.run`."""
+    def keep(self, name: str, *index: int) -> Array:
+        """See `Program.keep`."""
+        return np.array(self._buffers[self._contract.place(name, *index)].read()[index])
+
+    def launch(self, inputs: Mapping[str, Value]) -> None:
+        """See `Program.launch`."""
         self.bind(inputs)
         contract, engine = self._contract, self._open()
         contract.check_run()
@@ -113,12 +121,17 @@ class BufferedProgram:
         contract.has_run = True
         for output, into in contract.carried.items():
             self._swap(engine, output, into)
+
+    def run(self, inputs: Mapping[str, Value]) -> Mapping[str, Array]:
+        """See `Program.run`."""
+        self.launch(inputs)
+        contract = self._contract
         return {name: self._buffers[name].read() for name in contract.outputs if name not in contract.carried}
 
     def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
         """See `Program.sweep`."""
         for inputs in rows:
-            self.run(inputs)
+            self.launch(inputs)
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Program.replace_weights`."""

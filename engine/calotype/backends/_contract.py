@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from calotype.backends import Array
+from calotype.backends import Array, Row, Value
 from calotype.errors import BackendError, BundleError, CalotypeError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -25,12 +25,20 @@ class Contract:
         self.has_run = False
         self._closed = False
 
-    def check_bind(self, inputs: Mapping[str, Array]) -> None:
+    def check_bind(self, inputs: Mapping[str, Value]) -> None:
         """Whether `inputs` are inputs of the program, of its types and shapes."""
         self.check_open()
         for name, value in inputs.items():
             tensor = self._tensor(name, self.inputs, "input")
-            self._validate(f"input `{name}`", value, tensor, tensor.shape)
+            if isinstance(value, np.ndarray):
+                self._validate(f"input `{name}`", value, tensor, tensor.shape)
+                continue
+            if len(value) != tensor.shape[0]:
+                raise BackendError(
+                    f"{label(self.spec)}: input `{name}`: expected {tensor.shape[0]} rows, found {len(value)}"
+                )
+            for row, part in enumerate(value):
+                self._validate(f"row {row} of input `{name}`", part, tensor, tensor.shape[1:])
 
     def carry(self, output: str, into: str) -> bool:
         """Note that `output` is carried into `into`: whether that is new."""
@@ -65,15 +73,15 @@ class Contract:
         self._check_row(tensor, row)
         self._validate(f"row {row} of input `{name}`", value, tensor, tensor.shape[1:])
 
-    def place(self, name: str, row: int) -> str:
-        """The tensor where row `row` of `name` is read: a carried output lies in the input it was carried to."""
+    def place(self, name: str, *index: int) -> str:
+        """The tensor where row `index` of `name` is read: a carried output lies in the input it was carried to."""
         self.check_open()
         tensor = self._tensor(name, self.inputs | self.outputs, "tensor")
         if name in self.inputs and name not in self.given:
             raise BackendError(f"{label(self.spec)}: input `{name}` was never given")
         if name in self.outputs and not self.has_run:
             raise BackendError(f"{label(self.spec)}: output `{name}` is empty before the first run")
-        self._check_row(tensor, row)
+        self._check_row(tensor, *index)
         return self.carried.get(name, name)
 
     def check_run(self) -> None:
@@ -103,19 +111,21 @@ class Contract:
             )
         return among[name]
 
-    def _validate(self, what: str, value: Array, tensor: TensorSpec, shape: tuple[int, ...]) -> None:
-        array = np.asarray(value)
-        if (array.dtype.name, array.shape) != (tensor.dtype, shape):
+    def _validate(self, what: str, value: Row, tensor: TensorSpec, shape: tuple[int, ...]) -> None:
+        if (value.dtype.name, value.shape) != (tensor.dtype, shape):
             raise BackendError(
                 f"{label(self.spec)}: {what}: expected {tensor.dtype} {shape}, "
-                f"found {array.dtype.name} {array.shape}"
+                f"found {value.dtype.name} {value.shape}"
             )
 
-    def _check_row(self, tensor: TensorSpec, row: int) -> None:
-        if not 0 <= row < tensor.shape[0]:
-            raise BackendError(
-                f"{label(self.spec)}: `{tensor.name}` has rows 0 to {tensor.shape[0] - 1}, found row {row}"
-            )
+    def _check_row(self, tensor: TensorSpec, *index: int) -> None:
+        for axis, row in enumerate(index):
+            count = tensor.shape[axis] if axis < len(tensor.shape) else 0
+            if not 0 <= row < count:
+                raise BackendError(
+                    f"{label(self.spec)}: `{tensor.name}` has rows 0 to {count - 1}, found row {row}"
+                    + (f", in axis {axis}" if axis else "")
+                )
 
 
 def label(spec: ProgramSpec) -> str:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from calotype.backends import Array, _sweeps
+from calotype.backends import Array, Row, Value, _sweeps
 from calotype.backends._contract import Contract, label, reported
 from calotype.backends._cuda import Device, Graph, Memory, Pinned, Stopwatch
+from calotype.backends._device_rows import DeviceRow, DeviceRows
 from calotype.manifest import ProgramSpec, TensorSpec
 from calotype.memory import LONGEST_SCHEDULE, tensor_bytes
 
@@ -55,6 +56,7 @@ class DeviceProgram:
         self._sizes = {tensor.name: tensor_bytes((tensor,)) for tensor in tensors}
         self._memory = {name: Memory(device, size) for name, size in self._sizes.items()}
         self._pinned: dict[str, Pinned] = {}  # of the tensors that really cross
+        self._rows = DeviceRows(device)
         self._warm = False
         self._step: Graph | None = None
         self._sweeps = _sweeps.Sweeps(device, self._memory, self._sizes, self._once, self._record)
@@ -62,12 +64,16 @@ class DeviceProgram:
         for tensor in tensors:
             launcher.attach(tensor, self._memory[tensor.name].address)
 
-    def bind(self, inputs: Mapping[str, Array]) -> None:
+    def bind(self, inputs: Mapping[str, Value]) -> None:
         """See `Program.bind`."""
         self._contract.check_bind(inputs)
         self._device.activate()
         for name, value in inputs.items():
-            self._write(name, value, 0)
+            if isinstance(value, np.ndarray):
+                self._write(name, {0: value})
+            else:
+                size = self._sizes[name] // len(value)
+                self._write(name, {row * size: part for row, part in enumerate(value)})
         self._contract.given.update(inputs)
 
     def carry(self, output: str, into: str) -> None:
@@ -79,7 +85,7 @@ class DeviceProgram:
         """See `Program.put`."""
         self._contract.check_put(name, row, value)
         self._device.activate()
-        self._write(name, value, row * np.asarray(value).nbytes)
+        self._write(name, {row * value.nbytes: value})
 
     def get(self, name: str, row: int) -> Array:
         """See `Program.get`. A carried output is read where it was carried to."""
@@ -92,13 +98,28 @@ class DeviceProgram:
         self._device.synchronize()
         return staging.bytes[at : at + size].view(tensor.dtype).reshape(tensor.shape[1:]).copy()
 
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """See `Program.run`. Without outputs to return, it returns before the run is done."""
+    def keep(self, name: str, *index: int) -> Row:
+        """See `Program.keep`."""
+        place = self._contract.place(name, *index)
+        self._device.activate()
+        tensor = (self._contract.inputs | self._contract.outputs)[place]
+        at, size = 0, self._sizes[place]
+        for position, count in zip(index, tensor.shape, strict=False):
+            size //= count
+            at += position * size
+        return self._rows.copied(self._memory[place].address + at, tensor.shape[len(index) :], tensor.dtype)
+
+    def launch(self, inputs: Mapping[str, Value]) -> None:
+        """See `Program.launch`."""
         self.bind(inputs)
         self._contract.check_run()
         with reported(f"{label(self.spec)}: the run failed"), self._stopwatch.running():
             self._launch()
         self._contract.has_run = True
+
+    def run(self, inputs: Mapping[str, Value]) -> Mapping[str, Array]:
+        """See `Program.run`. Without outputs to return, it returns before the run is done."""
+        self.launch(inputs)
         return self._read([name for name in self._contract.outputs if name not in self._contract.carried])
 
     def sweep(self, rows: Sequence[Mapping[str, Array]]) -> None:
@@ -106,7 +127,7 @@ class DeviceProgram:
         contract = self._contract
         if not self._graphs or not self._warm or not 1 < len(rows) <= LONGEST_SCHEDULE:
             for inputs in rows:
-                self.run(inputs)
+                self.launch(inputs)
             return
         for inputs in rows:
             contract.check_bind(inputs)
@@ -142,6 +163,7 @@ class DeviceProgram:
         self.launcher = None
         self._memory.clear()
         self._pinned.clear()
+        self._rows.clear()
 
     def _forget(self) -> None:
         """Wait, and drop what was recorded."""
@@ -180,10 +202,22 @@ class DeviceProgram:
             self._pinned[name] = Pinned(self._device, self._sizes[name])
         return self._pinned[name]
 
-    def _write(self, name: str, value: Array, at: int) -> None:
-        staging, size = self._staging(name), np.asarray(value).nbytes
-        staging.fill(value, at)
-        self._device.upload(self._memory[name].address + at, staging.address + at, size)
+    def _write(self, name: str, parts: Mapping[int, Row]) -> None:
+        """Write parts of a tensor, by where in it, in bytes. Those that lie on this device do not cross."""
+        start = self._memory[name].address
+        crossing: dict[int, Array] = {}
+        for at, part in parts.items():
+            if isinstance(part, DeviceRow) and part.device is self._device:
+                self._device.copy(start + at, part.memory.address, part.memory.size)
+            else:
+                crossing[at] = np.asarray(part)
+        if not crossing:
+            return
+        staging = self._staging(name)
+        for at, value in crossing.items():
+            staging.fill(value, at)
+        for at, value in crossing.items():
+            self._device.upload(start + at, staging.address + at, value.nbytes)
         staging.mark_read()
 
     def _read(self, names: Sequence[str]) -> dict[str, Array]:

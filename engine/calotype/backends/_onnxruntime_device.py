@@ -18,8 +18,9 @@ OpenSession = Callable[[Mapping[str, Array]], ort.InferenceSession]
 class OrtLauncher:
     """A session whose provider launches on the device's stream; it records and replays a graph by itself.
 
-    That graph cannot be part of another one, so a whole schedule is one launch a row; and ONNX Runtime 1.31 waits after
-    each replay. It records within the first run of a session. Nothing was tried on a GPU.
+    That graph cannot be part of another one (error 900; microsoft/onnxruntime pull request 32081 would change it), so a
+    whole schedule is one launch a row; and ONNX Runtime 1.31 waits after each replay. It records within the first run
+    of a session, in CUDA's global mode. Nothing was tried on a GPU.
     """
 
     capturable = False
