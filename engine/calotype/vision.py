@@ -40,11 +40,12 @@ class Vae:
 
     def encode(self, pixels: Array) -> Moments:
         """The posterior of `pixels`, (n, 3, height, width) in [-1, 1]."""
-        rows = [self._encoder.run({"image": row[None]}) for row in _copied(pixels)]
-        found = [(outputs["mean"].copy(), outputs["deviation"].copy()) for outputs in rows]
-        return Moments(
-            np.concatenate([mean for mean, _ in found]), np.concatenate([each for _, each in found])
-        )
+        found: list[tuple[Row, Row]] = []
+        for row in _copied(pixels):
+            self._encoder.launch({"image": row[None]})
+            found.append((self._encoder.keep("mean", 0), self._encoder.keep("deviation", 0)))
+        mean, deviation = (np.stack([np.asarray(row) for row in side]) for side in zip(*found, strict=True))
+        return Moments(mean, deviation)
 
     def decode(self, latents: Array) -> Array:
         """Pictures (n, height, width, 3) in [0, 1] from scaled latents (n, C, H, W). BackendError as from `read`."""

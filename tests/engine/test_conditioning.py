@@ -25,6 +25,15 @@ def test_an_image_may_be_given_as_latents() -> None:
     assert np.abs(found - latents_of("plain", image=2 * latents, strength=0.5, seed=2)).max() > 0.1
 
 
+def test_several_images_are_encoded_each_for_itself() -> None:
+    pipeline = pipeline_of("plain")
+    images = [picture(), picture().rotate(180)]
+    alone = [pipeline.encode_image(image)[0] for image in images]
+
+    assert np.array_equal(pipeline.encode_image(images), np.stack(alone))
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+
+
 @pytest.mark.parametrize("name", ["plain", "inpainting"])
 def test_an_image_and_its_masked_part_may_both_be_given_as_latents(name: str) -> None:
     pipeline = pipeline_of(name)

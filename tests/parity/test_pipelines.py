@@ -86,6 +86,8 @@ def test_no_scheduler_is_left_out() -> None:
     assert set(SCHEDULERS) == set(schedulers.names())
 
 
+TWO: dict[str, Any] = {"prompt": ["a cat", "a dog"], "negative_prompt": ["", "blue"], "image": "two"}
+
 MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "several prompts, several pictures each": (
         "text-to-image", "plain", "euler_a",
@@ -120,6 +122,10 @@ MORE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     ),
     "depth-to-image, several": ("depth-to-image", "depth", "ddpm", {"num_images_per_prompt": 2}),
     "depth-to-image from a map": ("depth-to-image", "depth", "pndm", {"depth_map": "draw"}),
+    "two pictures": ("image-to-image", "plain", "ddim", TWO),
+    "two pictures, inpainting": ("inpainting", "inpainting", "euler_a", TWO),
+    "two pictures, inpainting with a plain UNet": ("inpainting", "plain", "ddim", TWO),
+    "two pictures, depth-to-image": ("depth-to-image", "depth", "ddim", TWO),
 }  # fmt: skip
 
 
@@ -130,6 +136,8 @@ def test_every_argument_means_what_it_means_in_diffusers(case: str) -> None:
     for key, value in changes.items():
         if isinstance(value, str) and value == "draw":
             arguments[key] = drawn(key, name)
+        if isinstance(value, str) and value == "two":
+            arguments[key] = [picture(name), picture(name).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
 
     compare(eager_of(name, way), pipeline_of(name), scheduler, arguments).check()
 
