@@ -174,7 +174,7 @@ class Denoiser:
             sides = [given.prompt if given.negative is None else given.negative, given.prompt]
         rows: list[Row] = []
         for side in sides:
-            chunk = [*side][pictures]
+            chunk = [*side][pictures][:count]
             if len(chunk) != count:
                 wanted = pictures.start + count
                 raise RequestError(
@@ -225,10 +225,11 @@ def _padded(rows: Array | None, shape: tuple[int, ...]) -> Array:
     return padded
 
 
-def read(latents: Sequence[Row]) -> Array:
-    """Final latents (n, C, H, W) on the host. BackendError when they are not finite."""
+def read(latents: Sequence[Row], embeddings: Encoded) -> Array:
+    """Final latents (n, C, H, W) on the host. BackendError when they are not finite, or else the `embeddings`."""
     final = np.stack([np.asarray(row) for row in latents])
     if not np.isfinite(final).all():
+        embeddings.read()  # which may be to blame
         raise BackendError(
             "unet_step: the latents hold NaN or infinity",
             "half precision overflows in some checkpoints: export with --precision fp32 or bf16",

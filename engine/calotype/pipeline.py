@@ -208,7 +208,7 @@ class Pipeline:
         rows = self._denoise(request, schedule, embeddings, start, draws)
         as_latents = request.output_type == "latent"
         decoded = [] if as_latents else self._loaded.senses.vae.launch(rows)
-        latents = denoiser.read(rows)  # a GPU is waited for here, and nowhere before
+        latents = denoiser.read(rows, embeddings)  # a GPU is waited for here, and nowhere before
         pictures, flags = (latents, None) if as_latents else self._pictures(request, decoded, start)
         return Result(
             images=pictures,

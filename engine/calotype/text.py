@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calotype.backends import Program, Row
-from calotype.errors import RequestError
+from calotype.errors import BackendError, RequestError
 from calotype.tokenizer import Tokenizer, Tokens
 
 Array = NDArray[Any]
@@ -32,7 +32,7 @@ class Encoded:
     negative: Sequence[Row] | None = None
 
     def read(self) -> Embeddings:
-        """On the host."""
+        """On the host. BackendError when they are not finite."""
         return Embeddings(_stacked(self.prompt), None if self.negative is None else _stacked(self.negative))
 
 
@@ -69,4 +69,10 @@ class TextEncoder:
 
 
 def _stacked(rows: Sequence[Row]) -> Array:
-    return np.stack([np.asarray(row) for row in rows])
+    stacked = np.stack([np.asarray(row) for row in rows])
+    if not np.isfinite(stacked).all():
+        raise BackendError(
+            "text_encoder: the embeddings hold NaN or infinity",
+            "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
+        )
+    return stacked

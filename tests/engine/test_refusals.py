@@ -10,6 +10,7 @@ from PIL import Image
 
 from calotype import BackendError, Conditions, Pipeline, Request, RequestError
 from calotype.backends import Array
+from calotype.text import TextEncoder
 from tests.bundles import bundle
 from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
@@ -100,6 +101,18 @@ def test_latents_that_are_not_finite_are_an_error() -> None:
 
     with pytest.raises(BackendError, match="unet_step: the latents hold NaN or infinity"):
         latents_of("plain", callback_on_step_end=callback)
+
+
+def test_embeddings_that_are_not_finite_are_an_error_of_the_text_encoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def encode(_: TextEncoder, texts: list[str], __: int | None = None) -> list[Array]:
+        return [np.full((77, 32), np.nan, np.float32) for _ in texts]
+
+    monkeypatch.setattr(TextEncoder, "encode", encode)
+    for draws in (lambda: latents_of("plain"), lambda: pipeline_of("plain").encode_prompt(PROMPT)):
+        with pytest.raises(BackendError, match="text_encoder: the embeddings hold NaN or infinity"):
+            draws()
 
 
 def test_a_picture_that_is_not_finite_is_an_error() -> None:
