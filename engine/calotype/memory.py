@@ -15,6 +15,8 @@ _BYTES_PER_NODE = 2048
 # A recorded schedule holds every kernel of every row: one that is longer is launched row by row.
 LONGEST_SCHEDULE = 128
 SCHEDULES_KEPT = 2
+# Inputs of the step that change from row to row; a recorded schedule keeps them in a table.
+_OF_A_ROW = ("read", "write", "blend", "time_features", "noise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,9 @@ class Budget:
     """Bytes by what they are for."""
 
     weights: int
-    tensors: int  # inputs and outputs, at fixed addresses, and what is handed on from program to program
+    tensors: int  # inputs and outputs, at fixed addresses, and what is handed on for as many pictures as one step takes
     activations: int
-    graphs: int  # of one recorded run each, and of the step as many recorded rows as are ever kept
+    graphs: int  # of one recorded run each, and of the step as many recorded rows as are ever kept, with their tables
 
     @property
     def total(self) -> int:
@@ -59,8 +61,11 @@ def _tensor_bytes(programs: Sequence[Plan | ProgramSpec]) -> int:
 
 
 def _graph_bytes(plan: Plan) -> int:
-    runs = 1 + LONGEST_SCHEDULE * SCHEDULES_KEPT if plan.name == "unet_step" else 1
-    return int(sum(plan.layers.values())) * _BYTES_PER_NODE * runs
+    run = int(sum(plan.layers.values())) * _BYTES_PER_NODE
+    if plan.name != "unet_step":
+        return run
+    row = run + tensor_bytes(tensor for tensor in plan.inputs if tensor.name in _OF_A_ROW)
+    return run + row * LONGEST_SCHEDULE * SCHEDULES_KEPT
 
 
 def of_graphs(specs: Sequence[ProgramSpec], recorded: bool = True) -> Budget:

@@ -47,6 +47,15 @@ def test_what_is_handed_on_counts_for_every_picture_of_the_largest_step() -> Non
     assert found.tensors == alone + sizes[0] + 3 * (sizes[1] + sizes[2])
 
 
+def test_tables_of_recorded_schedules_count() -> None:
+    noise = TensorSpec("noise", "float32", (1, 4, 64, 64))
+    step = dataclasses.replace(plan(), name="unet_step", inputs=(IDS, noise))
+    grown = (
+        memory.of_plans([step]).graphs - memory.of_plans([dataclasses.replace(step, inputs=(IDS,))]).graphs
+    )
+    assert grown == memory.LONGEST_SCHEDULE * memory.SCHEDULES_KEPT * memory.tensor_bytes((noise,))
+
+
 def test_exported_graphs_have_weights_and_activations_of_their_own() -> None:
     specs = Bundle.open(bundle("plain")).manifest.programs
     found = memory.of_graphs(specs)
