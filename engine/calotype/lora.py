@@ -104,7 +104,7 @@ def read(file: LoraFile, shapes: Mapping[str, Shapes]) -> dict[str, dict[str, De
     ]
     if unknown or not parts:
         raise CheckpointError(
-            f"{file.path.name}: {listed(unknown)} belong to no weight of this checkpoint",
+            f"{file.path.name}: {', '.join(unknown) or 'its tensors'} belong to no weight of this checkpoint",
             "is it a LoRA, and made for this family of models?",
         )
     deltas: dict[str, dict[str, Delta]] = {}
@@ -228,9 +228,3 @@ def _check_fit(file: str, name: str, part: Mapping[str, Array], shape: tuple[int
             f"{file}: {name} has shape {shape} in this checkpoint; found up {up.shape} and down {down.shape}",
             "the LoRA was made for another family of models",
         )
-
-
-def listed(names: list[str]) -> str:
-    """The first of `names`, and how many more there are."""
-    shown = ", ".join(names[:8]) or "its tensors"
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

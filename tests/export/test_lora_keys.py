@@ -53,13 +53,17 @@ def kohya(text_layers: int, convolutions: bool) -> Iterator[tuple[str, str, str]
 
 
 def peft() -> Iterator[tuple[str, str, str]]:
-    """The same of diffusers' training scripts."""
+    """The same of diffusers' training scripts, whose `target_modules` may name convolutions and linear layers too."""
     for transformer in TRANSFORMERS:
-        for name in ATTENTION:
+        for name in (*ATTENTION, "ff.net.0.proj", "ff.net.2"):
             weight = f"{transformer}.transformer_blocks.0.{name}"
             yield "unet", weight, f"unet.{weight}"
+        for name in ("proj_in", "proj_out"):
+            yield "unet", f"{transformer}.{name}", f"unet.{transformer}.{name}"
+    for weight in CONVOLUTIONS:
+        yield "unet", weight, f"unet.{weight}"
     for layer in range(12):
-        for name in TEXT[2:]:
+        for name in TEXT:
             weight = f"encoder.layers.{layer}.{name}"
             yield "text_encoder", weight, f"text_encoder.text_model.{weight}"
 
@@ -108,8 +112,8 @@ def test_pefts_keys(tmp_path: Path) -> None:
         tensors |= pair(known[component][weight], ("lora_A", "lora_B"), stem)
     found = lora.read(LoraFile(lora_files.write(tmp_path / "a.safetensors", tensors)), known)
 
-    assert len(found["unet"]) == 16 * 8
-    assert len(found["text_encoder"]) == 12 * 4
+    assert len(found["unet"]) == 16 * 12 + len(CONVOLUTIONS)
+    assert len(found["text_encoder"]) == 12 * 6
     assert {(component, weight) for component, weights in found.items() for weight in weights} == {
         (component, weight) for component, weight, _ in expected
     }
