@@ -1,8 +1,8 @@
 """Everything that needs a GPU, in one command: tests, then latency beside eager diffusers, with random weights.
 
 `python -m calotype_bench.gpu -o FOLDER` uses whichever backends this machine has, says of the others what is missing,
-and writes `gpu-<name>.json`, and beside it one result a model that `calotype-bench report` reads. `--rehearse` goes
-through the same with tiny checkpoints on the processor.
+and writes `gpu-<name>.json`, and beside it one result a model that `calotype-bench report` reads. A stage that fails is
+named in the end and makes the exit status 1. `--rehearse` goes through the same with tiny checkpoints on the processor.
 """
 
 from __future__ import annotations
@@ -14,54 +14,21 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from calotype import backends
 from calotype.backends._cuda_device import machine as gpu_machine
-from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
-from calotype_bench import (
-    floor,
-    fusions,
-    hoisting,
-    latency,
-    machine,
-    operators,
-    paired,
-    portability,
-    rates,
-    report_text,
-    results,
-    rows,
-)
-from calotype_bench.jobs import PROMPT, Engine, Job
+from calotype_bench import gpu_models, machine, portability, rates, report_text, results
+from calotype_bench.gpu_models import Plan
 from calotype_bench.results import Latency
-from calotype_export import build, synthetic
-from calotype_export.build import BuildOptions
-from calotype_export.compile import compile_bundle
 from calotype_export.console import silence_libraries
-from calotype_export.tensorrt_builder import BuilderOptions
 
 ROOT = Path(__file__).parent.parent.parent
 PEERS = ("eager", "compile")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """What is measured, and where."""
-
-    models: tuple[str, ...]
-    backends: tuple[str, ...]
-    peers: tuple[str, ...]
-    batches: tuple[int, ...]
-    precision: str
-    device: str
-    steps: int
-    runs: int
-
-
 # Pictures are compared with those of eager diffusers in fp32, drawn once.
 REAL = Plan(
     ("sd15", "sd21-base"), ("tensorrt", "tensorrt_rtx", "onnxruntime"), PEERS, (1, 4), "fp16", "cuda", 50, 10
@@ -69,10 +36,11 @@ REAL = Plan(
 REHEARSAL = Plan(
     ("tiny-sd15",), ("tensorrt", "openvino", "onnxruntime"), ("eager",), (1, 2), "fp32", "cpu", 3, 2
 )
+T = TypeVar("T")
 
 
 def main() -> int:
-    """Run everything, print tables, and write the figures; the exit status of the tests."""
+    """Run everything, print one table of it, and write the figures; 1 where a test or another stage failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,37 +54,82 @@ def main() -> int:
     if options.models:
         plan = dataclasses.replace(plan, models=tuple(options.models.split(",")))
     name, described = _described(plan)
-    path = options.output / f"gpu-{name}.json"
-    result: dict[str, Any] = {"machine": described, "plan": dataclasses.asdict(plan)}
-    with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
-        for stage, found in _stages(plan, options, described, Path(folder), path):
-            result[stage] = found
-            path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")  # a run may be cut off
-    print(f"written: {path}")
-    return int(result.get("tests", {}).get("status", 0))
-
-
-def _stages(
-    plan: Plan, options: argparse.Namespace, described: Mapping[str, Any], folder: Path, path: Path
-) -> Iterator[tuple[str, Any]]:
-    """What is found, stage by stage; the rows of a model lie beside `path`."""
+    diary = Diary(options.output / f"gpu-{name}.json")
+    diary.note("machine", described)
+    diary.note("plan", dataclasses.asdict(plan))
     if not options.skip_tests:
-        yield "tests", tests(options.rehearse)
-    found = rates.measure(plan.precision, plan.device)
-    yield "rates", dataclasses.asdict(found)
-    yield "plans of other capabilities", portability.probe(ROOT / ".cache" / "test-bundles" / "plain")
-    for model in plan.models:
+        _test(diary, options.rehearse)
+    with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
+        measured = _measure(diary, plan, described, Path(folder))
+    print(f"\n{report_text.summary(measured)}\n\nwritten: {diary.path}")
+    for stage, reason in diary.failures.items():
+        print(f"failed: {stage}: {reason}")
+    return 1 if diary.failures else 0
+
+
+class Diary:
+    """What was found so far, in a file that is written with every stage, since a run may be cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.failures: dict[str, str] = {}
+        self._found: dict[str, Any] = {"failures": self.failures}
+
+    def note(self, stage: str, found: Any) -> None:
+        """Write down what JSON can hold."""
+        self._found[stage] = found
+        self.path.write_text(json.dumps(self._found, indent=1) + "\n", "utf-8")
+
+    def fail(self, stage: str, reason: str) -> None:
+        """Write down why `stage` found nothing."""
+        print(f"failed: {stage}: {reason}", flush=True)
+        self.failures[stage] = reason
+        self.note(stage, reason)
+
+    def attempt(self, stage: str, work: Callable[[], T]) -> T | None:
+        """What `work` gives; None where it fails, which is written down: other stages may fare better."""
         try:
-            reasons, measured = measure(model, plan, found, described, folder / model)
-        except Exception as error:  # the other model may fare better
-            yield model, f"{type(error).__name__}: {error}"
+            return work()
+        except Exception as error:  # whatever a vendor's library raises is the reason
+            self.fail(stage, f"{type(error).__name__}: {error}")
+            return None
+
+
+def _test(diary: Diary, rehearse: bool) -> None:
+    found = diary.attempt("tests", partial(tests, rehearse))
+    if found is not None:
+        diary.note("tests", found)
+        if found["status"]:
+            diary.failures["tests"] = found["said"]
+
+
+def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -> list[Latency]:
+    """Everything but the tests; what was measured, model by model, whose rows lie beside the diary."""
+    rate = diary.attempt("rates", partial(rates.measure, plan.precision, plan.device))
+    known = {} if rate is None else {plan.precision: rate}
+    diary.note("rates", {precision: dataclasses.asdict(each) for precision, each in known.items()})
+    opened = diary.attempt(
+        "plans of other capabilities", partial(portability.probe, ROOT / ".cache" / "test-bundles" / "plain")
+    )
+    diary.note("plans of other capabilities", opened)
+    measured: list[Latency] = []
+    for model in plan.models:
+        found = diary.attempt(model, partial(gpu_models.measure, model, plan, known, where, folder / model))
+        if found is None:
             continue
-        results.write(measured, path.with_name(f"{path.stem}-{model}.json"))
+        reasons, result = found
+        measured.append(result)
+        results.write(result, diary.path.with_name(f"{diary.path.stem}-{model}.json"))
+        diary.note(model, {"backends": reasons, "rows": report_text.summary_rows(result)})
+        for backend, reason in reasons.items():
+            if reason and backend in backends.installed():
+                diary.fail(f"{model}, {backend}", reason)
         usable = [backend for backend, reason in reasons.items() if not reason]
-        yield model, reasons
-        yield f"{model}, hoisting", hoisted(folder / model / "bundle", usable, plan)
+        bundle = folder / model / "bundle"
+        diary.note(f"{model}, hoisting", gpu_models.hoisted(bundle, usable, plan))
         if "onnxruntime" in usable:
-            yield f"{model}, fusions of ONNX Runtime", fused(folder / model / "bundle", plan)
+            diary.note(f"{model}, fusions of ONNX Runtime", gpu_models.fused(bundle, plan))
+    return measured
 
 
 def tests(rehearse: bool) -> dict[str, Any]:
@@ -140,101 +153,16 @@ def tests(rehearse: bool) -> dict[str, Any]:
     return {"status": run.returncode, "said": said}
 
 
-def measure(
-    model: str, plan: Plan, found: rates.Rates, where: Mapping[str, Any], folder: Path
-) -> tuple[dict[str, str], Latency]:
-    """Why backends cannot run, or nothing, and the rows of one model: every backend and peer in turn, by batch size."""
-    folder.mkdir()
-    checkpoint, root = draft(model, plan, folder)
-    reasons = {backend: prepare(root, backend) for backend in plan.backends}
-    usable = [backend for backend, reason in reasons.items() if not reason]
-    for backend, reason in reasons.items():
-        print(f"{model} {backend}: {reason or 'ready'}", flush=True)
-    engines = [Engine("calotype", str(root), backend, plan.precision, plan.device) for backend in usable] + [
-        Engine(peer, str(checkpoint), "", plan.precision, plan.device) for peer in plan.peers
-    ]
-    bundle = Bundle.open(root)
-    width, height = bundle.manifest.width, bundle.manifest.height
-    jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
-    exact = Engine("eager", str(checkpoint), "", "fp32", plan.device)
-    measurements = list(latency.measure(engines, jobs, plan.runs, references=[exact]))
-    result = Latency(
-        title=model,
-        command=("make", "gpu"),
-        machine=where,
-        bundles=rows.described([bundle]),
-        measurements=tuple(measurements),
-        rates={plan.precision: found},
-        floors=tuple(
-            floor.of_measurement([bundle], measurement, {plan.precision: found})
-            for measurement in measurements
-        ),
-        operators={
-            engine.label: {
-                "unet_step": operators.measure(root, "unet_step", engine.backend, plan.device, None)
-            }
-            for engine in engines[: len(usable)]
-        },
-    )
-    print(f"\n{report_text.latency(result)}", flush=True)
-    return reasons, result
-
-
-def hoisted(root: Path, usable: Sequence[str], plan: Plan) -> dict[str, Any]:
-    """By backend, what it gains to take out of the step what rows have in common; or why that is not known."""
-    found: dict[str, Any] = {}
-    for backend in usable:
-        try:
-            found |= hoisting.measure(root, [backend], plan.device, plan.runs)
-            print(hoisting.told(backend, found[backend]), flush=True)
-        except Exception as error:  # whatever a vendor's library raises is the reason
-            found[backend] = f"{type(error).__name__}: {error}"
-    return found
-
-
-def fused(root: Path, plan: Plan) -> Any:
-    """What ONNX Runtime's transformer optimiser gains; or why that is not known."""
-    try:
-        found = fusions.measure(root, plan.device, plan.runs)
-    except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
-        return f"{type(error).__name__}: {error}"
-    print(paired.told("onnxruntime.transformers", found), flush=True)
-    return found
-
-
-def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
-    """A random-weight checkpoint and a bundle of it, which is compared with eager by the rows' own latents."""
-    checkpoint = synthetic.write(model, folder / "checkpoint", dtype=plan.precision)
-    root = folder / "bundle"
-    root.mkdir()
-    options = BuildOptions(
-        checkpoint, root, batches=plan.batches, precision=plan.precision, vae_precision=plan.precision
-    )
-    build.draft(build.opened(options), options, root)
-    return checkpoint, root
-
-
-def prepare(root: Path, backend: str) -> str:
-    """Compile the bundle for `backend` where it runs nothing else; why it cannot run here, or nothing."""
-    if backend not in backends.installed():
-        return "its library is not installed"
-    if backend not in backends.COMPILED_ONLY:
-        return ""
-    try:
-        compile_bundle(root, backend, BuilderOptions())
-    except Exception as error:  # whatever a vendor's library raises is the reason
-        return error.message if isinstance(error, CalotypeError) else f"{type(error).__name__}: {error}"
-    return ""
-
-
 def _described(plan: Plan) -> tuple[str, dict[str, Any]]:
-    """A name for the file, and the machine with its GPU."""
+    """A name for the file, and the machine with its GPU, as far as it can be told."""
     described = machine.describe()
     if plan.device == "cpu":
         return "rehearsal", described
-    card = gpu_machine("")
-    name = "-".join(card.gpu.lower().split()) or "none"
-    return name, described | {"gpu": dataclasses.asdict(card)}
+    try:
+        card = gpu_machine("")
+    except CalotypeError as error:
+        return "unknown", described | {"gpu": error.message}
+    return "-".join(card.gpu.lower().split()) or "none", described | {"gpu": dataclasses.asdict(card)}
 
 
 if __name__ == "__main__":

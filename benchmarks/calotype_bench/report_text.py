@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.latency import Measurement, Row, compare
@@ -22,6 +23,42 @@ def latency(result: Latency) -> str:
     pieces += [starts(measurement.rows) for measurement in result.measurements[:1]]
     pieces.append(operators(result.operators))
     return "\n\n".join(piece for piece in pieces if piece)
+
+
+def summary(measured: Sequence[Latency]) -> str:
+    """One table of everything: a line an engine, job and result."""
+    heads = ("picture s", "p90 s", "UNet s", "VAE s", "floor", "latents", "load s", "GPU MiB")
+    lines = [f"{'model, pictures':20}{'engine':{_LABEL}}" + "".join(f"{head:>10}" for head in heads)]
+    for result in measured:
+        for row in summary_rows(result):
+            title = f"{result.title} x {row['pictures']}"
+            figures = row["figures"] or [f"  could not be measured: {row['failure']}"]
+            lines.append(f"{title:20}{row['engine']:{_LABEL}}" + "".join(f"{each:>10}" for each in figures))
+    return "\n".join(lines)
+
+
+def summary_rows(result: Latency) -> list[dict[str, Any]]:
+    """The lines of `summary` for one result."""
+    rows: list[dict[str, Any]] = []
+    for measurement, floors in zip(result.measurements, result.floors, strict=True):
+        for row in measurement.rows:
+            found = {"pictures": measurement.job.batch, "engine": row.engine.label, "failure": row.failure}
+            rows.append(found | {"figures": _summary(row, floors) if row.samples else []})
+    return rows
+
+
+def _summary(row: Row, floors: Mapping[str, Mapping[str, float]]) -> list[str]:
+    found, parts = row.summary(), (row.part("unet_step"), row.part("vae_decoder"))
+    least = floors.get(row.engine.dtype, {}).get("total")
+    return [
+        f"{found.median:.3f}",
+        f"{found.p90:.3f}",
+        *("-" if part is None else f"{part.median:.3f}" for part in parts),
+        "-" if least is None else f"{least / found.median:.0%}",
+        distance(row.fidelity)[0],
+        "-" if row.ready is None else f"{row.ready.load_seconds:.1f}",
+        f"{row.samples[-1].device_bytes / 2**20:.0f}",
+    ]
 
 
 def table(measurement: Measurement) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from calotype.backends._cuda_device import machine as gpu_machine
-from calotype_bench import gpu, machine, operators, portability
+from calotype_bench import gpu, gpu_models, machine, operators, portability, report_text
 from calotype_bench.draw_calotype import Held
 from calotype_bench.profile_onnxruntime import sum_by_name
 from calotype_bench.rates import Rates
@@ -22,8 +23,8 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = dataclasses.replace(gpu.REHEARSAL, batches=(1,), runs=1)
-    reasons, found = gpu.measure(
-        "tiny-sd15", plan, Rates(1e11, 1e11), machine.describe(), tmp_path / "tiny-sd15"
+    reasons, found = gpu_models.measure(
+        "tiny-sd15", plan, {"fp32": Rates(1e11, 1e11)}, machine.describe(), tmp_path / "tiny-sd15"
     )
     out = capsys.readouterr().out
 
@@ -46,14 +47,42 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     kinds = found.operators["calotype openvino fp32"]["unet_step"]
     assert isinstance(kinds, dict)
     assert kinds["convolution"] > 0
+    lines = report_text.summary([found]).splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["tiny-sd15", "x", "1", "calotype"], ["tiny-sd15", "x", "1", "calotype"], ["tiny-sd15", "x", "1", "eager"],
+    ]  # fmt: skip
+
+
+def test_a_stage_that_fails_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("it broke")
+
+    monkeypatch.setattr("calotype_bench.rates.measure", broken)
+    monkeypatch.setattr("calotype_bench.gpu_models.measure", broken)
+    monkeypatch.setattr("sys.argv", ["gpu", "-o", str(tmp_path), "--rehearse", "--skip-tests"])
+    assert gpu.main() == 1
+    assert "failed: tiny-sd15: ValueError: it broke" in capsys.readouterr().out
+    found = json.loads((tmp_path / "gpu-rehearsal.json").read_text("utf-8"))
+    assert found["failures"] == dict.fromkeys(("rates", "tiny-sd15"), "ValueError: it broke")
+    assert set(found["plans of other capabilities"]) == {"8.0", "none"}
+
+
+def test_tests_that_fail_make_the_command_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calotype_bench.gpu.tests", lambda _: {"status": 1, "said": "1 failed"})
+    monkeypatch.setattr("calotype_bench.gpu._measure", lambda *_: [])
+    monkeypatch.setattr("sys.argv", ["gpu", "-o", str(tmp_path), "--rehearse"])
+    assert gpu.main() == 1
+    assert json.loads((tmp_path / "gpu-rehearsal.json").read_text("utf-8"))["tests"]["said"] == "1 failed"
 
 
 def test_a_bundle_that_cannot_be_compiled_here_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("calotype.backends.installed", lambda: ("tensorrt_rtx",))
-    assert "is no bundle" in gpu.prepare(tmp_path / "nowhere", "tensorrt_rtx")
-    assert gpu.prepare(tmp_path, "tensorrt") == "its library is not installed"
+    assert "is no bundle" in gpu_models.prepare(tmp_path / "nowhere", "tensorrt_rtx")
+    assert gpu_models.prepare(tmp_path, "tensorrt") == "its library is not installed"
 
 
 def test_a_plan_for_another_card_is_tried_where_there_is_one() -> None:
@@ -80,7 +109,7 @@ def test_memory_is_what_an_engine_takes_while_it_works() -> None:
 
 def test_hoisting_is_measured_by_backend_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     plan = dataclasses.replace(gpu.REHEARSAL, runs=2)
-    found = gpu.hoisted(bundle("plain"), ["openvino", "tensorrt"], plan)
+    found = gpu_models.hoisted(bundle("plain"), ["openvino", "tensorrt"], plan)
     assert found["openvino"]["distance"] < 1e-6
     assert len(found["openvino"]["samples"]) == 2
     assert "BackendError" in found["tensorrt"]
@@ -88,7 +117,7 @@ def test_hoisting_is_measured_by_backend_or_says_why_not(capsys: pytest.CaptureF
 
 
 def test_what_the_transformer_optimiser_makes_runs_or_says_why_not() -> None:
-    assert "NhwcConv" in gpu.fused(bundle("plain"), gpu.REHEARSAL)
+    assert "NhwcConv" in gpu_models.fused(bundle("plain"), gpu.REHEARSAL)
 
 
 def test_kernels_are_counted_by_name_and_belong_to_a_kind() -> None:

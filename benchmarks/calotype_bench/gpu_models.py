@@ -1,0 +1,127 @@
+"""One model on a GPU: a random-weight checkpoint and its bundle, every backend and peer in turn, what else is tried."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from calotype import backends
+from calotype.bundle import Bundle
+from calotype.errors import CalotypeError
+from calotype_bench import floor, fusions, hoisting, latency, operators, paired, report_text, rows
+from calotype_bench.jobs import PROMPT, Engine, Job
+from calotype_bench.rates import Rates
+from calotype_bench.results import Latency
+from calotype_export import build, synthetic
+from calotype_export.build import BuildOptions
+from calotype_export.compile import compile_bundle
+from calotype_export.tensorrt_builder import BuilderOptions
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, and where."""
+
+    models: tuple[str, ...]
+    backends: tuple[str, ...]
+    peers: tuple[str, ...]
+    batches: tuple[int, ...]
+    precision: str
+    device: str
+    steps: int
+    runs: int
+
+
+def measure(
+    model: str, plan: Plan, rates: Mapping[str, Rates], where: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, str], Latency]:
+    """Why backends cannot run, or nothing, and the rows of one model: every backend and peer in turn, by batch size.
+
+    Without `rates` no floor is known.
+    """
+    folder.mkdir()
+    checkpoint, root = draft(model, plan, folder)
+    reasons = {backend: prepare(root, backend) for backend in plan.backends}
+    usable = [backend for backend, reason in reasons.items() if not reason]
+    for backend, reason in reasons.items():
+        print(f"{model} {backend}: {reason or 'ready'}", flush=True)
+    engines = [Engine("calotype", str(root), backend, plan.precision, plan.device) for backend in usable] + [
+        Engine(peer, str(checkpoint), "", plan.precision, plan.device) for peer in plan.peers
+    ]
+    bundle = Bundle.open(root)
+    width, height = bundle.manifest.width, bundle.manifest.height
+    jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
+    exact = Engine("eager", str(checkpoint), "", "fp32", plan.device)
+    measurements = list(latency.measure(engines, jobs, plan.runs, references=[exact]))
+    result = Latency(
+        title=model,
+        command=("make", "gpu"),
+        machine=where,
+        bundles=rows.described([bundle]),
+        measurements=tuple(measurements),
+        rates=rates,
+        floors=tuple(
+            floor.of_measurement([bundle], measurement, rates) if rates else {}
+            for measurement in measurements
+        ),
+        operators={
+            engine.label: {
+                "unet_step": operators.measure(root, "unet_step", engine.backend, plan.device, None)
+            }
+            for engine in engines[: len(usable)]
+        },
+    )
+    print(f"\n{report_text.latency(result)}", flush=True)
+    return reasons, result
+
+
+def hoisted(root: Path, usable: Sequence[str], plan: Plan) -> dict[str, Any]:
+    """By backend, what it gains to take out of the step what rows have in common; or why that is not known."""
+    found: dict[str, Any] = {}
+    for backend in usable:
+        try:
+            found |= hoisting.measure(root, [backend], plan.device, plan.runs)
+            print(hoisting.told(backend, found[backend]), flush=True)
+        except Exception as error:  # whatever a vendor's library raises is the reason
+            found[backend] = f"{type(error).__name__}: {error}"
+            print(f"hoisting, {backend}: {found[backend]}", flush=True)
+    return found
+
+
+def fused(root: Path, plan: Plan) -> Any:
+    """What ONNX Runtime's transformer optimiser gains; or why that is not known."""
+    try:
+        found = fusions.measure(root, plan.device, plan.runs)
+    except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
+        reason = f"{type(error).__name__}: {error}"
+        print(f"onnxruntime.transformers: {reason}", flush=True)
+        return reason
+    print(paired.told("onnxruntime.transformers", found), flush=True)
+    return found
+
+
+def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
+    """A random-weight checkpoint and a bundle of it, which is compared with eager by the rows' own latents."""
+    checkpoint = synthetic.write(model, folder / "checkpoint", dtype=plan.precision)
+    root = folder / "bundle"
+    root.mkdir()
+    options = BuildOptions(
+        checkpoint, root, batches=plan.batches, precision=plan.precision, vae_precision=plan.precision
+    )
+    build.draft(build.opened(options), options, root)
+    return checkpoint, root
+
+
+def prepare(root: Path, backend: str) -> str:
+    """Compile the bundle for `backend` where it runs nothing else; why it cannot run here, or nothing."""
+    if backend not in backends.installed():
+        return "its library is not installed"
+    if backend not in backends.COMPILED_ONLY:
+        return ""
+    try:
+        compile_bundle(root, backend, BuilderOptions())
+    except Exception as error:  # whatever a vendor's library raises is the reason
+        return error.message if isinstance(error, CalotypeError) else f"{type(error).__name__}: {error}"
+    return ""
