@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,13 @@ def test_what_was_never_given_or_computed_cannot_be_read(make: Make) -> None:
         program.get("prediction", 0)
     with pytest.raises(BackendError, match=r"has no tensor `latents`"):
         program.get("latents", 0)
+
+
+def test_a_tensor_without_an_address_fails_the_run(make_on_gpu: Make) -> None:
+    program: Any = make_on_gpu()
+    del program.launcher.context._addresses["noise"]
+    with pytest.raises(BackendError, match=r"unet_step \(batch 2\): the run failed"):
+        program.run(step_inputs())
 
 
 def test_a_closed_program_refuses_every_call(make: Make) -> None:

@@ -122,3 +122,21 @@ def test_a_gpu_is_never_left_without_work_before_all_of_a_request_is_launched(
     decoded = [index for index, what in enumerate(seen) if what == "cudaGraphLaunch"][-pictures - 1]
     assert seen.index("idle") > decoded  # what is launched later checks the pictures
     assert seen.index("cudaMemcpyDeviceToHost") > decoded
+
+
+def test_the_gpus_clock_counts_what_a_callback_decodes_for_its_own_program(
+    cuda: Cuda, backend: str, root: Path
+) -> None:
+    pipeline = Pipeline.load(root, backend, device="cuda")
+
+    def decode(drawing: Pipeline, _: int, __: float, values: dict[str, Any]) -> None:
+        drawing.decode_latents(values["latents"])
+
+    def seconds(**changes: Any) -> dict[str, float]:
+        request: dict[str, Any] = {"num_inference_steps": 3, "scheduler": "ddim", "seed": 5} | changes
+        return dict(pipeline("a red circle", **request).device_timings)
+
+    for _ in range(2):
+        plain, decoding = seconds(progress=lambda *_: None), seconds(callback_on_step_end=decode)
+    assert decoding["vae_decoder"] == pytest.approx((3 + 1) * plain["vae_decoder"])
+    assert decoding["unet_step"] == pytest.approx(plain["unet_step"])

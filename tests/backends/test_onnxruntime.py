@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calotype.backends import BackendOptions, Program
+from calotype import Pipeline
+from calotype.backends import Array, BackendOptions, Program
 from calotype.errors import BackendError
 from tests.backends import step_programs
-from tests.backends.contract_cases import step_inputs, whole
+from tests.backends.contract_cases import draw, in_two_threads, step_inputs, whole
+from tests.bundles import bundle
+from tests.engine.tiny import picture, pipeline_of
 from tests.standin.cuda import Cuda
 from tests.standin.onnxruntime import CudaProvider
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 backend: Any = pytest.importorskip("calotype.backends.onnxruntime")
+
+TWO = (picture(), picture().rotate(180))
 
 
 @pytest.fixture
@@ -107,6 +112,21 @@ class TestOnAGpu:
         assert cuda.cudaStreamSynchronize(int(settings["user_compute_stream"]))[0] == 0
         assert settings["enable_cuda_graph"] == str(int(graphs))
         assert (settings["device_id"], settings["use_tf32"]) == ("0", "0")
+
+    def test_pipelines_are_loaded_and_closed_while_others_record(
+        self, provider: CudaProvider, graphs: bool
+    ) -> None:
+        def drawn(index: int) -> Array:
+            pipeline = Pipeline.load(bundle("plain"), "onnxruntime", device="cuda", graphs=graphs)
+            found = draw(pipeline, seed=index, image=TWO[index], strength=0.6)
+            pipeline.close()
+            return found
+
+        found = in_two_threads(drawn, 2)
+        for index in range(2):
+            expected = draw(pipeline_of("plain"), seed=index, image=TWO[index], strength=0.6)
+            assert len(found[index]) == 2
+            assert all(np.array_equal(each, expected) for each in found[index])
 
     def test_other_weights_are_a_session_at_the_same_addresses(self, program: Program) -> None:
         plain = program.run(step_inputs())["prediction"].copy()

@@ -106,6 +106,7 @@ class Cuda:
         return Status.cudaSuccess, self._allocate("host", size)
 
     def cudaFree(self, address: int) -> Any:
+        self.check_allowed()
         self.drain()
         del self._regions[address]
         return (Status.cudaSuccess,)
@@ -125,7 +126,7 @@ class Cuda:
         return (Status.cudaSuccess,)
 
     def _allocate(self, kind: str, size: int) -> int:
-        assert self.recording_globally in (None, threading.get_ident()), "another thread records globally"
+        self.check_allowed()
         capturing = {thread for thread, _ in self._captures.values()}
         assert threading.get_ident() not in capturing, "nothing can be allocated while work is recorded"
         region = np.full(size + _ALIGNMENT, _GARBAGE, np.uint8)
@@ -156,7 +157,12 @@ class Cuda:
         self.drain()
         return (Status.cudaSuccess,)
 
+    def check_allowed(self) -> None:
+        """Refuse what CUDA forbids while another thread records in its global mode."""
+        assert self.recording_globally in (None, threading.get_ident()), "another thread records globally"
+
     def cudaStreamSynchronize(self, stream: int) -> Any:
+        self.check_allowed()
         if stream in self._captures:
             return (Status.cudaErrorStreamCaptureUnsupported,)
         self._run(stream)
@@ -176,6 +182,7 @@ class Cuda:
         return (Status.cudaSuccess,)
 
     def cudaEventSynchronize(self, event: int) -> Any:
+        self.check_allowed()
         recorded = self._events[event]
         if recorded is not None:
             self._run(recorded[0], until=recorded[1])

@@ -33,6 +33,7 @@ class CudaProvider:
             if name != _CUDA:
                 return real(path, options, providers=providers, **rest)
             self.settings = settings
+            cuda.check_allowed()
             assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
             options.intra_op_num_threads = 1

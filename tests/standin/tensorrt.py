@@ -36,7 +36,7 @@ def library(name: str, cuda: Cuda) -> Any:
         __version__=version,
         ILogger=ILogger,
         IProfiler=IProfiler,
-        Runtime=_runtime_class(name, engine),
+        Runtime=_runtime_class(name, engine, cuda),
         Weights=_weights_class(name),
         Refitter=_refitter_class(name),
         **enums,
@@ -128,7 +128,7 @@ def _engine_class(name: str, enums: Mapping[str, Any], context: type) -> type:
     return ICudaEngine
 
 
-def _runtime_class(name: str, engine: type) -> type:
+def _runtime_class(name: str, engine: type, cuda: Cuda) -> type:
     @like(name, "Runtime")
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
@@ -136,6 +136,7 @@ def _runtime_class(name: str, engine: type) -> type:
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
+            cuda.check_allowed()
             try:
                 return engine(serialized_engine.removeprefix(MAGIC).decode())
             except Exception as error:

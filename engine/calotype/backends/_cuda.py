@@ -14,7 +14,11 @@ import numpy as np
 from calotype.backends import Array, _recording
 from calotype.errors import BackendError
 
-_MEMORY = frozenset({"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaFreeHost"})
+# What CUDA forbids while another thread records in its global mode.
+_FORBIDDEN = frozenset(
+    {"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaFreeHost"}
+    | {"cudaStreamSynchronize", "cudaEventSynchronize", "cudaEventElapsedTime"}
+)
 
 
 def runtime() -> Any:
@@ -66,24 +70,25 @@ class Stopwatch:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._total = 0.0
-        self._begun, self._ended = (self._event() for _ in range(2))
-        self._pending = False
+        self._pending: list[tuple[Any, Any]] = []  # events before and behind each piece
+        self._spare: list[tuple[Any, Any]] = []
 
     @contextmanager
     def running(self) -> Generator[None]:
-        """What is launched inside counts; until `seconds` is asked, what lies between two such pieces counts too."""
-        if not self._pending:
-            self._device.call("cudaEventRecord", self._begun, self._device.stream)
+        """What is launched inside counts."""
+        begun, ended = self._spare.pop() if self._spare else (self._event(), self._event())
+        self._device.call("cudaEventRecord", begun, self._device.stream)
         yield
-        self._device.call("cudaEventRecord", self._ended, self._device.stream)
-        self._pending = True
+        self._device.call("cudaEventRecord", ended, self._device.stream)
+        self._pending.append((begun, ended))
 
     def seconds(self) -> float:
         """So far. Waits for what is pending."""
-        if self._pending:
-            self._device.call("cudaEventSynchronize", self._ended)
-            self._total += self._device.call("cudaEventElapsedTime", self._begun, self._ended) / 1000
-            self._pending = False
+        while self._pending:
+            begun, ended = pair = self._pending.pop()
+            self._device.call("cudaEventSynchronize", ended)
+            self._total += self._device.call("cudaEventElapsedTime", begun, ended) / 1000
+            self._spare.append(pair)
         return self._total
 
     def _event(self) -> Any:
@@ -185,6 +190,6 @@ class _Release:
 
 
 def _call(cuda: Any, name: str, *arguments: Any) -> Any:
-    """What the CUDA runtime answers; memory is neither taken nor given back while somebody records."""
-    with _recording.MEMORY if name in _MEMORY else nullcontext():
+    """What the CUDA runtime answers; nothing that is forbidden meanwhile is called while somebody records."""
+    with _recording.beside() if name in _FORBIDDEN else nullcontext():
         return getattr(cuda, name)(*arguments)

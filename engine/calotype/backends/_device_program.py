@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from calotype.backends import Array, Row, Value, _sweeps
+from calotype.backends import Array, Row, Value, _recording, _sweeps
 from calotype.backends._contract import Contract, label, reported
 from calotype.backends._cuda import Device, Graph, Memory, Pinned, Stopwatch
 from calotype.backends._device_rows import DeviceRow, DeviceRows
@@ -143,7 +143,7 @@ class DeviceProgram:
         self._device.activate()
         self._forget()
         self._warm = False
-        with reported(f"{label(self.spec)}: its weights cannot be replaced"):
+        with reported(f"{label(self.spec)}: its weights cannot be replaced"), _recording.beside():
             self._open().replace_weights(weights)
 
     def wait(self) -> None:
@@ -160,7 +160,8 @@ class DeviceProgram:
         """See `Program.close`. Closing twice is closing once."""
         self._forget()
         self._contract.close()
-        self.launcher = None
+        with _recording.beside():
+            self.launcher = None
         self._memory.clear()
         self._pinned.clear()
         self._rows.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -45,12 +45,14 @@ class OrtLauncher:
 
     def launch(self) -> None:
         """See `Launcher.launch`."""
-        with nullcontext() if self._recorded else _recording.alone():
+        with _recording.beside() if self._recorded else _recording.alone():  # a replay waits
             self._session.run_with_iobinding(self._binding, self._options)
         self._recorded = True
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
-        """See `Program.replace_weights`: a new session, at the same addresses."""
+        """See `Program.replace_weights`: a new session, at the same addresses, when the old one has left its memory."""
+        self._session: Any = None
+        self._binding: Any = None
         self._session = self._open_session(weights)
         self._recorded = False
         self._binding = self._session.io_binding()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calotype import compiled, memory, tensor_files, trust
-from calotype.backends import Array, BackendOptions, Program
+from calotype.backends import Array, BackendOptions, Program, _recording
 from calotype.backends._contract import compare, label
 from calotype.backends._cuda import Device, Memory
 from calotype.backends._cuda_device import machine
@@ -83,13 +83,14 @@ def load(
     memory.check(
         memory.of_plans([plan for _, plan in found], options.graphs), device.free_bytes(), options.device
     )
-    session = _Session(library, device)
-    engines = [session.open(folder, plan) for folder, plan in found]
-    block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
-    return [
-        DeviceProgram(spec, session.launcher(root, spec, engine, block), device, options.graphs)
-        for spec, engine in zip(specs, engines, strict=True)
-    ]
+    with _recording.beside():
+        session = _Session(library, device)
+        engines = [session.open(folder, plan) for folder, plan in found]
+        block = Memory(device, max(int(engine.device_memory_size_v2) for engine in engines))
+        return [
+            DeviceProgram(spec, session.launcher(root, spec, engine, block), device, options.graphs)
+            for spec, engine in zip(specs, engines, strict=True)
+        ]
 
 
 class _Session:

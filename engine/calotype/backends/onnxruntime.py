@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from calotype import memory
-from calotype.backends import Array, BackendOptions, Program, _host
+from calotype.backends import Array, BackendOptions, Program, _host, _recording
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._cuda import Device
@@ -45,11 +45,12 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     device = Device(options.index)
     memory.check(memory.of_graphs(specs, options.graphs), device.free_bytes(), options.device)
     settings = _cuda_settings(options, int(device.stream))
-    launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
-    return [
-        DeviceProgram(spec, launcher, device, options.graphs)
-        for spec, launcher in zip(specs, launchers, strict=True)
-    ]
+    with _recording.beside():
+        launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
+        return [
+            DeviceProgram(spec, launcher, device, options.graphs)
+            for spec, launcher in zip(specs, launchers, strict=True)
+        ]
 
 
 def _check(root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
