@@ -29,6 +29,10 @@ class Rates:
         convolutions = operations.get("Conv", 0)
         return convolutions / self.convolution + (sum(operations.values()) - convolutions) / self.product
 
+    def better(self, other: Rates) -> Rates:
+        """Of either rate the higher one: a machine is as fast as it was at its best."""
+        return Rates(max(self.product, other.product), max(self.convolution, other.convolution))
+
 
 def measure(precision: str, device: str, threads: int | None = None) -> Rates:
     """Measure in a process of its own, so that torch is not in the caller's."""

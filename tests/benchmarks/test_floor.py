@@ -34,3 +34,7 @@ def test_rates_are_measured_in_a_process_of_their_own() -> None:
     found = rates.measure("fp32", "cpu", threads=1)
     for rate in (found.product, found.convolution):
         assert 1e8 < rate < 1e14
+
+
+def test_a_machine_is_as_fast_as_at_its_best() -> None:
+    assert Rates(3, 5).better(Rates(4, 2)) == Rates(4, 5)
