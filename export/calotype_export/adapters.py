@@ -10,7 +10,6 @@ from torch import Tensor
 
 from calotype import tensor_files
 from calotype.errors import CheckpointError
-from calotype.lora import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ def read_embedding(file: EmbeddingFile, width: int) -> tuple[str, Tensor]:
     """The word and its vectors (n, `width`). CheckpointError for files that are no textual inversion, or too wide."""
     tensors, _ = tensor_files.read(file.path)
     if len(tensors) != 1:
-        raise CheckpointError(f"{file.path.name}: expected one tensor, found {listed(sorted(tensors))}",
+        raise CheckpointError(f"{file.path.name}: expected one tensor, found {', '.join(sorted(tensors)) or 'none'}",
                               "textual inversions of Stable Diffusion 1 and 2 have one")  # fmt: skip
     ((name, array),) = tensors.items()
     tensor = torch.from_numpy(array.copy())

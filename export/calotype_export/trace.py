@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from calotype.manifest import ParameterSpec, TensorSpec
+from calotype_export.instance_norm import as_instance_norms
 
-# Opset 23 has GroupNormalization and fused Attention nodes, and is the newest that torch 2.13 writes. On the same
-# UNet it gives the smallest graph of opsets 18 to 23, and ONNX Runtime 1.31 and OpenVINO 2026.4 run all of them.
+# Opset 23 has fused Attention nodes, and is the newest that torch 2.13 writes. On the same UNet it gives the smallest
+# graph of opsets 18 to 23, and ONNX Runtime 1.31 and OpenVINO 2026.4 run all of them.
 OPSET = 23
 # A smaller tensor stays in the graph: shapes and other constants, among them all that depend on the batch size.
 EXTERNAL_BYTES = 1024
@@ -81,6 +82,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, .
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _mark_parameters(program.model, dict(module.named_parameters()))
+    as_instance_norms(program.model)
     _strip(program.model)
     _rename_namesakes(program.model)
     return program.model

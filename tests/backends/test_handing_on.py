@@ -136,7 +136,8 @@ def test_the_gpus_clock_counts_what_a_callback_decodes_for_its_own_program(
         request: dict[str, Any] = {"num_inference_steps": 3, "scheduler": "ddim", "seed": 5} | changes
         return dict(pipeline("a red circle", **request).device_timings)
 
-    for _ in range(2):
-        plain, decoding = seconds(progress=lambda *_: None), seconds(callback_on_step_end=decode)
+    for changes in ({"progress": lambda *_: None}, {"callback_on_step_end": decode}):
+        seconds(**changes)  # what is recorded is recorded
+    plain, decoding = seconds(progress=lambda *_: None), seconds(callback_on_step_end=decode)
     assert decoding["vae_decoder"] == pytest.approx((3 + 1) * plain["vae_decoder"])
     assert decoding["unet_step"] == pytest.approx(plain["unet_step"])

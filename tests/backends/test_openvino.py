@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from calotype import backends
@@ -13,6 +14,7 @@ from calotype.backends import BackendOptions
 from calotype.errors import BackendError
 from tests.backends import step_programs
 from tests.backends.contract_cases import step_inputs
+from tests.bundles import bundle
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed")
 ops = pytest.importorskip("openvino.opset12", reason="openvino is not installed")
@@ -77,29 +79,58 @@ def test_another_device_is_refused(tmp_path: Path) -> None:
         backends.load("openvino", tmp_path, [spec], BackendOptions("cuda"))
 
 
-def group_norm(shape: tuple[int, ...], scale: Any, bias: Any, whole: bool = True) -> Any:
-    """A group norm of 4 groups in float32 between bfloat16 tensors, as OpenVINO reads it from ONNX."""
+def group_norm(shape: tuple[int, ...], scale: Any, bias: Any, dtype: str, ones: float = 1.0) -> Any:
+    """A group norm of 4 groups, as OpenVINO reads it from a bundle's graph; float32 goes in and comes out."""
     data = ops.parameter(shape, np.float32)
-    rounded = ops.convert(data, "bf16")
-    affine = [ops.convert(ops.constant(value, ov.Type.bf16), "f32") for value in (scale, bias)]
-    normal = ops.group_normalization(ops.convert(rounded, "f32"), *affine, 4, 1e-5)
-    ends = [ops.convert(normal, "bf16" if whole else "f16")]
-    return ov.Model([ops.convert(end, "f32") for end in ends], [data])
+    given = ops.convert(data, dtype)
+    rows = ops.reshape(given, np.array([shape[0], 4, -1]), False)
+    normal = ops.mvn(rows, np.array([2]), True, 1e-5, "inside_sqrt")
+    kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[dtype]
+
+    def shaped(values: Any, behind: int = len(shape) - 2) -> Any:
+        return ops.reshape(ops.constant(values, kind), np.array([-1, *[1] * behind]), False)
+
+    affine = ops.add(ops.multiply(normal, shaped(np.full(4, ones), 1)), shaped(np.zeros(4), 1))
+    scaled = ops.multiply(ops.reshape(affine, np.array(shape), False), shaped(scale))
+    return ov.Model([ops.convert(ops.add(scaled, shaped(bias)), "f32")], [data])
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 4, 6), (2, 16, 96, 96)])
-def test_group_norms_of_bf16_keep_statistics_in_float32(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("dtype", "bound"), [("f32", 1e-5), ("bf16", 2**-7)])
+def test_group_norms_are_simplified_and_keep_statistics_in_float32(
+    shape: tuple[int, ...], dtype: str, bound: float
+) -> None:
     random = np.random.default_rng(0)
     scale, bias = (random.uniform(0.5, 2, shape[1]).astype(np.float32) for _ in range(2))
     data = (20 + random.standard_normal(shape)).astype(np.float32)  # bfloat16 sums would lose the deviation
-    models = [group_norm(shape, scale, bias) for _ in range(2)]
-    assert _openvino_norms.in_bfloat16(models[1]) == 1
-    before, after = (next(iter(ov.compile_model(model, "CPU", SETTINGS)(data).values())) for model in models)
-    error = np.linalg.norm(after - before) / np.linalg.norm(before)
-    assert 0 < error < 2**-8  # one rounding more
-    assert "GroupNormalization" not in {node.get_type_name() for node in models[1].get_ops()}
+    read, exact = group_norm(shape, scale, bias, dtype), group_norm(shape, scale, bias, "f32")
+    assert _openvino_norms.simplify(read) == 1
+    kinds = [node.get_type_name() for node in read.get_ops()]
+    assert kinds.count("GroupNormalization") == (dtype == "f32")
+    assert kinds.count("Multiply") == (dtype == "bf16")  # the scale; of the ones nothing is left
+    if dtype == "bf16":
+        data = rounded(data)
+        scale, bias = rounded(scale), rounded(bias)
+        exact = group_norm(shape, scale, bias, "f32")
+    found, expected = (
+        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (read, exact)
+    )
+    assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
 
 
-def test_group_norms_that_do_not_lie_between_bf16_stay() -> None:
-    model = group_norm((1, 8, 4, 6), np.ones(8), np.zeros(8), whole=False)
-    assert _openvino_norms.in_bfloat16(model) == 0
+def rounded(values: Any) -> Any:
+    """float32 with the digits of bfloat16."""
+    return (values.view(np.uint32) + 0x8000 & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def test_what_only_looks_like_a_group_norm_stays() -> None:
+    model = group_norm((1, 8, 4, 6), np.ones(8), np.zeros(8), "f32", ones=2.0)
+    assert _openvino_norms.simplify(model) == 0
+
+
+@pytest.mark.parametrize("program", ["unet_step_1", "vae_decoder"])
+def test_every_group_norm_of_a_bundle_is_simplified(program: str) -> None:
+    path = bundle("plain") / "onnx" / f"{program}.onnx"
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    norms = sum(node.op_type == "InstanceNormalization" for node in nodes)
+    assert _openvino_norms.simplify(ov.Core().read_model(path)) == norms > 0

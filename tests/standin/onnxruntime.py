@@ -37,17 +37,17 @@ class CudaProvider:
             assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
             options.intra_op_num_threads = 1
-            return _Session(real(path, options, providers=["CPUExecutionProvider"]), self)
+            return _Session(real(path, options, providers=["CPUExecutionProvider"]), cuda, settings)
 
         monkeypatch.setattr(ort, "InferenceSession", session)
 
 
 class _Session:
-    def __init__(self, real: ort.InferenceSession, provider: CudaProvider) -> None:
+    def __init__(self, real: ort.InferenceSession, cuda: Cuda, settings: dict[str, str]) -> None:
         self._real = real
-        self._provider = provider
-        self._stream = int(provider.settings["user_compute_stream"])
-        self._records = provider.settings["enable_cuda_graph"] == "1"
+        self._cuda = cuda
+        self._stream = int(settings["user_compute_stream"])
+        self._records = settings["enable_cuda_graph"] == "1"
 
     def get_providers(self) -> list[str]:
         return [_CUDA]
@@ -59,14 +59,14 @@ class _Session:
         return self._real.get_outputs()
 
     def io_binding(self) -> _Binding:
-        return _Binding(self._provider.cuda)
+        return _Binding(self._cuda)
 
     def run_with_iobinding(self, iobinding: _Binding, run_options: Any) -> None:
         assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
         if self._records:  # in the first run; long enough for another thread to come in between
-            self._provider.cuda.recording_globally = threading.get_ident()
+            self._cuda.recording_globally = threading.get_ident()
             time.sleep(0.02)
-            self._provider.cuda.recording_globally = None
+            self._cuda.recording_globally = None
             self._records = False
         names = [tensor.name for tensor in self._real.get_outputs()]
         views = dict(iobinding.views)
@@ -76,7 +76,7 @@ class _Session:
             for name, value in zip(names, self._real.run(names, inputs), strict=True):
                 views[name][...] = value
 
-        self._provider.cuda.push(self._stream, compute)
+        self._cuda.push(self._stream, compute)
 
 
 class _Binding:

@@ -63,7 +63,7 @@ class Compiler:
     def read(self, graph: Path) -> ov.Model:
         """The model of an ONNX file."""
         model = self._core.read_model(str(graph))
-        _openvino_norms.in_bfloat16(model)
+        _openvino_norms.simplify(model)
         return model
 
     def compile(self, model: ov.Model) -> ov.CompiledModel:
