@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from calotype_bench.environments import PeerError, Say
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.statistics import Ratio, Summary, ratio, summarise
+
+_PAUSE = 0.1  # seconds before each picture: threads of the engine before it may still wait for work in a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ def _take_in_turn(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path])
             bench.draw(index, job)
     for _ in range(runs):
         for index in bench.able():
+            time.sleep(_PAUSE)
             drawn = bench.draw(index, job)
             if drawn is not None:
                 taken[index] = dataclasses.replace(taken[index], samples=(*taken[index].samples, drawn))
