@@ -14,6 +14,7 @@ from calotype.backends import Program, Row, Value
 from calotype.errors import BackendError, RequestError
 from calotype.features import guidance_features, time_features
 from calotype.manifest import Manifest
+from calotype.reading import finite
 from calotype.schedule import Schedule
 from calotype.text import Embeddings, Encoded
 
@@ -227,14 +228,11 @@ def _padded(rows: Array | None, shape: tuple[int, ...]) -> Array:
 
 def read(latents: Sequence[Row], embeddings: Encoded) -> Array:
     """Final latents (n, C, H, W) on the host. BackendError when they are not finite, or else the `embeddings`."""
-    final = np.stack([np.asarray(row) for row in latents])
-    if not np.isfinite(final).all():
+    try:
+        return finite(latents, "unet_step: the latents hold")
+    except BackendError:
         embeddings.read()  # which may be to blame
-        raise BackendError(
-            "unet_step: the latents hold NaN or infinity",
-            "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
-        )
-    return final
+        raise
 
 
 def _latents(program: Program, count: int) -> Array:

@@ -74,7 +74,6 @@ class TimedProgram:
 
     def get(self, name: str, row: int) -> Array:
         """See `Program.get`."""
-        self.wait()
         return self._program.get(name, row)
 
     def keep(self, name: str, *index: int) -> Row:

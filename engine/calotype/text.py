@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from calotype.backends import Program, Row
-from calotype.errors import BackendError, RequestError
+from calotype.errors import RequestError
+from calotype.reading import finite
 from calotype.tokenizer import Tokenizer, Tokens
 
 Array = NDArray[Any]
@@ -33,7 +33,9 @@ class Encoded:
 
     def read(self) -> Embeddings:
         """On the host. BackendError when they are not finite."""
-        return Embeddings(_stacked(self.prompt), None if self.negative is None else _stacked(self.negative))
+        what = "text_encoder: the embeddings hold"
+        prompt = finite(self.prompt, what)
+        return Embeddings(prompt, None if self.negative is None else finite(self.negative, what))
 
 
 class TextEncoder:
@@ -66,13 +68,3 @@ class TextEncoder:
                 self._program.launch({"input_ids": ids})  # hidden_states (1, L + 1, T, D)
                 encoded[text] = self._program.keep("hidden_states", 0, layers - 1 - skipped)
         return [encoded[text] for text in texts]
-
-
-def _stacked(rows: Sequence[Row]) -> Array:
-    stacked = np.stack([np.asarray(row) for row in rows])
-    if not np.isfinite(stacked).all():
-        raise BackendError(
-            "text_encoder: the embeddings hold NaN or infinity",
-            "half precision overflows in some checkpoints: export with --precision fp32 or bf16",
-        )
-    return stacked

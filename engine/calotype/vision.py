@@ -14,6 +14,7 @@ from calotype import images
 from calotype.backends import Program, Row
 from calotype.errors import BackendError
 from calotype.processors import ImageProcessor, flagged
+from calotype.reading import finite
 from calotype.tokenizer import Tokenizer
 
 Array = NDArray[Any]
@@ -64,9 +65,7 @@ class Vae:
 
         BackendError when the decoder gave numbers that are not finite, or nothing but black.
         """
-        pictures = np.stack([np.asarray(row) for row in decoded])
-        if not np.isfinite(pictures).all():
-            raise BackendError("vae_decoder: the picture holds NaN or infinity", _HALF_HINT)
+        pictures = finite(decoded, "vae_decoder: the picture holds", _HALF_HINT)
         np.clip(pictures, 0.0, 1.0, out=pictures)
         if not pictures.reshape(len(pictures), -1).any(axis=1).all():
             raise BackendError("vae_decoder: the picture is black in every pixel", _HALF_HINT)

@@ -89,14 +89,7 @@ class DeviceProgram:
 
     def get(self, name: str, row: int) -> Array:
         """See `Program.get`. A carried output is read where it was carried to."""
-        place = self._contract.place(name, row)
-        self._device.activate()
-        tensor = (self._contract.inputs | self._contract.outputs)[place]
-        size = self._sizes[place] // tensor.shape[0]
-        staging, at = self._staging(place), row * size
-        self._device.download(staging.address + at, self._memory[place].address + at, size)
-        self._device.synchronize()
-        return staging.bytes[at : at + size].view(tensor.dtype).reshape(tensor.shape[1:]).copy()
+        return np.asarray(self.keep(name, row))
 
     def keep(self, name: str, *index: int) -> Row:
         """See `Program.keep`."""
