@@ -7,8 +7,6 @@ before and after are compared bit for bit.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import tempfile
 import time
@@ -21,7 +19,7 @@ from safetensors.numpy import save_file
 from calotype import Pipeline
 from calotype.bundle import Bundle
 from calotype.weights import COMPONENTS
-from calotype_bench import machine
+from calotype_bench import paired
 
 PROJECTIONS = re.compile(r"\.(to_[qkv]|to_out\.0|[qkv]_proj|out_proj)$")
 STRENGTH = 0.02
@@ -29,13 +27,9 @@ STRENGTH = 0.02
 
 def main() -> None:
     """Measure every backend, print a line each, and write the figures where -o says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
+    parser = paired.command(__doc__)
     parser.add_argument("--backend", action="append", metavar="NAME", help="(default: onnxruntime, openvino)")
     parser.add_argument("--rank", type=int, default=8, help="(default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="calotype-lora-") as folder:
         adapter = Path(folder) / "random.safetensors"
@@ -47,9 +41,7 @@ def main() -> None:
             f"{name}: {layers} layers of rank {options.rank}: "
             + ", ".join(f"{k} {v}" for k, v in figures.items())
         )
-    if options.output is not None:
-        content = {"machine": machine.describe(), "layers": layers, "rank": options.rank, "backends": found}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    paired.write(options.output, {"layers": layers, "rank": options.rank, "backends": found})
 
 
 def write(bundle: Path, path: Path, rank: int) -> int:

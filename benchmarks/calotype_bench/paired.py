@@ -20,15 +20,21 @@ Given = Mapping[str, Array]
 _WARM_UPS = 2  # on a GPU the second run is recorded, and launched from then on
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of a command that compares two programs."""
+def command(description: str | None) -> argparse.ArgumentParser:
+    """The options of a command that measures a bundle, and writes its figures with `write`."""
     found = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("bundle", type=Path)
+    found.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
+    return found
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of a command that compares two programs."""
+    found = command(description)
     found.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
     found.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
-    found.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
     return found
 
 
