@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
+from onnx_ir.tensor_adapters import TorchTensor
 
 _FILLED = {"ones": np.ones, "zeros": np.zeros}
 
@@ -22,12 +24,21 @@ def as_instance_norms(model: ir.Model) -> None:
     for number, node in enumerate([node for node in graph if node.op_type == "GroupNormalization"]):
         nodes = _nodes(graph, node, f"group_norm_{number}")
         graph.insert_before(node, nodes)
-        ir.convenience.replace_all_uses_with(node.outputs[0], nodes[-1].outputs[0])
+        (output,), result = node.outputs, nodes[-1].outputs[0]
+        ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+        result.name, output.name = output.name, None
+        affine = node.inputs[1:]
         graph.remove(node, safe=True)
+        for value in affine:
+            if value is not None and value.name is not None and not value.uses():
+                graph.initializers.pop(value.name, None)
 
 
 def _nodes(graph: ir.Graph, node: ir.Node, name: str) -> list[ir.Node]:
-    """x (N, C, ...) as rows (N, G, -1), normalised, in its own shape again, scaled and moved channel by channel."""
+    """x (N, C, ...) as rows (N, G, -1), normalised, in its own shape again, scaled and moved channel by channel.
+
+    ONNX Runtime's transformer optimiser looks for these very nodes, `Shape` included (`fusion_group_norm.py`).
+    """
     data, scale, bias = node.inputs
     assert data is not None and data.shape is not None and data.dtype is not None
     assert scale is not None and bias is not None
@@ -38,11 +49,17 @@ def _nodes(graph: ir.Graph, node: ir.Node, name: str) -> list[ir.Node]:
     channels = (shape[1], *(1 for _ in shape[2:]))
     made: list[ir.Node] = []
 
-    def add(kind: str, inputs: list[ir.Value], sides: tuple[int, ...], **attributes: float) -> ir.Value:
-        made.append(ir.node(kind, inputs, attributes))
+    def add(
+        kind: str,
+        inputs: list[ir.Value],
+        sides: tuple[int, ...],
+        of: ir.DataType = dtype,
+        **attributes: float,
+    ) -> ir.Value:
+        made.append(ir.node(kind, inputs, attributes, name=f"{name}_{kind}_{len(made)}"))
         output = made[-1].outputs[0]
         output.name = f"{name}_{len(made)}"
-        output.shape, output.type = ir.Shape(sides), ir.TensorType(dtype)
+        output.shape, output.type = ir.Shape(sides), ir.TensorType(of)
         return output
 
     def constant(what: str, array: NDArray[Any]) -> ir.Value:
@@ -52,13 +69,26 @@ def _nodes(graph: ir.Graph, node: ir.Node, name: str) -> list[ir.Node]:
         graph.initializers[f"{name}_{what}"] = value
         return value
 
-    def reshaped(value: ir.Value, what: str, sides: tuple[int, ...]) -> ir.Value:
-        return add("Reshape", [value, constant(what, np.array(sides, np.int64))], sides)
-
     ones, zeros = (constant(what, fill(groups, dtype.numpy())) for what, fill in _FILLED.items())
-    folded = reshaped(data, "rows", rows)
+    folded = add("Reshape", [data, constant("rows", np.array(rows, np.int64))], rows)
     normal = add("InstanceNormalization", [folded, ones, zeros], rows, epsilon=epsilon)
-    unfolded = reshaped(normal, "whole", shape)
-    scaled = add("Mul", [unfolded, reshaped(scale, "scale", channels)], shape)
-    add("Add", [scaled, reshaped(bias, "bias", channels)], shape)
+    whole = add("Shape", [data], (len(shape),), ir.DataType.INT64)
+    unfolded = add("Reshape", [normal, whole], shape)
+    scaled = add("Mul", [unfolded, _shaped(graph, scale, channels)], shape)
+    add("Add", [scaled, _shaped(graph, bias, channels)], shape)
     return made
+
+
+def _shaped(graph: ir.Graph, value: ir.Value, sides: tuple[int, ...]) -> ir.Value:
+    """The initializer `value` in another shape, and in the same memory."""
+    tensor = value.const_value
+    assert tensor is not None
+    if isinstance(tensor.raw, torch.Tensor):
+        same: ir.TensorProtocol = TorchTensor(tensor.raw.reshape(sides))
+    else:
+        same = ir.tensor(tensor.numpy().reshape(sides))
+    kind = ir.TensorType(tensor.dtype)
+    name = f"{value.name}_of_channels"
+    if name not in graph.initializers:
+        graph.initializers[name] = ir.Value(name=name, shape=ir.Shape(sides), type=kind, const_value=same)
+    return graph.initializers[name]

@@ -88,7 +88,7 @@ def group_norm(shape: tuple[int, ...], scale: Any, bias: Any, dtype: str, ones: 
     kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[dtype]
 
     def shaped(values: Any, behind: int = len(shape) - 2) -> Any:
-        return ops.reshape(ops.constant(values, kind), np.array([-1, *[1] * behind]), False)
+        return ops.constant(values.reshape(-1, *[1] * behind), kind)
 
     affine = ops.add(ops.multiply(normal, shaped(np.full(4, ones), 1)), shaped(np.zeros(4), 1))
     scaled = ops.multiply(ops.reshape(affine, np.array(shape), False), shaped(scale))

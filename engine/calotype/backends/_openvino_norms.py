@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import openvino as ov
 from openvino import opset12 as ops
 
@@ -44,7 +45,8 @@ class _GroupNorm:
 
     def replace(self) -> None:
         """One operator in place of all."""
-        scale, bias = (node.input_value(1).get_node().input_value(0) for node in (self.scaled, self.moved))
+        row = ops.constant(np.array([-1]))
+        scale, bias = (ops.reshape(node.input_value(1), row, False) for node in (self.scaled, self.moved))
         groups = int(self.normal.output(0).get_shape()[1])
         epsilon = self.normal.get_attributes()["eps"]
         whole = ops.group_normalization(self.data, scale, bias, groups, epsilon)
@@ -62,12 +64,7 @@ def _group_norm(normal: Any) -> _GroupNorm | None:
             return None
         chain.append(following[0])
     _, ones, zeros, unfolded, scaled, moved = chain
-    reshaped = (
-        normal.input_value(0).get_node(),
-        scaled.input_value(1).get_node(),
-        moved.input_value(1).get_node(),
-    )
-    if any(node.get_type_name() != "Reshape" for node in reshaped):
+    if normal.input_value(0).get_node().get_type_name() != "Reshape":
         return None
     if not (_is_filled(ones.input_value(1), 1.0) and _is_filled(zeros.input_value(1), 0.0)):
         return None
