@@ -1,62 +1,68 @@
-"""What ONNX Runtime's own transformer optimiser gains on the step, or why it does not run here.
+"""What the operators of ONNX Runtime's own transformer optimiser gain on the step, or why they do not run here.
 
-`python -m calotype_bench.fusions BUNDLE [--device cpu] [--runs 10] [-o RESULT.json]`. The optimiser comes with ONNX
-Runtime (`onnxruntime.transformers`); some of what it makes runs on its CUDA provider alone.
+`python -m calotype_bench.fusions BUNDLE [--device cpu] [--runs 10] [-o RESULT.json]`. Some of them run on the CUDA
+provider alone. `calotype-export compile --backend onnxruntime --device cuda` keeps those that are faster.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import logging
 import tempfile
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import onnx
 
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
 from calotype_bench import paired
 from calotype_bench.paired import Figures
-from calotype_export import bundle_files, signatures
+from calotype_export import fused_plans, signatures
 
 
 def main() -> None:
-    """Measure, print a line, and write the figures where -o says."""
+    """Measure, print a line each, and write the figures where -o says."""
     options = paired.parser(__doc__).parse_args()
     found = measure(options.bundle, options.device, options.runs)
-    print(paired.told("onnxruntime.transformers", found), f"fused: {found['fused']}")
+    print("\n".join(told(found)))
     paired.write(options.output, found)
 
 
-def measure(root: Path, device: str, runs: int) -> Figures:
-    """The bundle's step for one picture as it is, and optimised, in turn; `fused` counts the operators that are new."""
-    optimizer: Any = importlib.import_module("onnxruntime.transformers.optimizer")
-    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
-    bundle, options = Bundle.open(root), BackendOptions(device)
-    spec = bundle.program("unet_step")
-    with tempfile.TemporaryDirectory(prefix="fusions-") as name:
-        folder = Path(name)
-        graph = root / spec.files[0].path
-        model = optimizer.optimize_model(str(graph), "unet", opt_level=0, use_gpu=options.kind == "cuda")
-        model.save_model_to_file(str(folder / "step.onnx"), use_external_data_format=True)
-        files = tuple(bundle_files.describe(path, folder) for path in sorted(folder.iterdir()))
-        fused = dataclasses.replace(spec, files=files, parameters=())
-        (one,) = backends.load("onnxruntime", root, [spec], options)
-        (other,) = backends.load("onnxruntime", folder, [fused], options)
-        given = signatures.example(spec.inputs, 0)
-        found = paired.compare(one, other, (given, given), runs)
-        found["fused"] = dict(_operators(folder / "step.onnx") - _operators(graph))
-        for program in (one, other):
-            program.close()
+def told(found: Mapping[str, Figures | str]) -> list[str]:
+    """A line for each candidate: its figures and new operators, or why there are none."""
+    return [
+        f"onnxruntime.transformers, {name}: {one}"
+        if isinstance(one, str)
+        else f"{paired.told(f'onnxruntime.transformers, {name}', one)}; {one['fused']}"
+        for name, one in found.items()
+    ]
+
+
+def measure(root: Path, device: str, runs: int) -> dict[str, Figures | str]:
+    """The bundle's step for one picture as it is beside each candidate, in turn; or why one does not run.
+
+    `fused` counts the operators that are new.
+    """
+    found: dict[str, Figures | str] = {}
+    for name in fused_plans.CANDIDATES:
+        try:
+            found[name] = _beside(root, name, BackendOptions(device, compiled=False), runs)
+        except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
+            found[name] = f"{type(error).__name__}: {error}"
     return found
 
 
-def _operators(graph: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(graph, load_external_data=False).graph.node)
+def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figures:
+    spec = Bundle.open(root).program("unet_step")
+    with tempfile.TemporaryDirectory(prefix="fusions-") as folder:
+        made = Path(folder) / name
+        fused = fused_plans.optimise(root, spec, made, **fused_plans.CANDIDATES[name])
+        (one,) = backends.load("onnxruntime", root, [spec], options)
+        (other,) = backends.load("onnxruntime", made, [fused], options)
+        given = signatures.example(spec.inputs, 0)
+        found = paired.compare(one, other, (given, given), runs)
+        found["fused"] = dict(fused_plans.operators(made / fused.files[0].path))
+        for program in (one, other):
+            program.close()
+    return found
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 from calotype import backends
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
-from calotype_bench import floor, fusions, hoisting, latency, operators, paired, report_text, rows
+from calotype_bench import floor, fusions, hoisting, latency, operators, report_text, rows
 from calotype_bench.jobs import PROMPT, Engine, Job
 from calotype_bench.rates import Rates
 from calotype_bench.results import Latency
 from calotype_export import build, synthetic
 from calotype_export.build import BuildOptions
 from calotype_export.compile import compile_bundle
+from calotype_export.console import reporter
 from calotype_export.tensorrt_builder import BuilderOptions
 
 
@@ -43,7 +45,7 @@ def measure(
     """
     folder.mkdir()
     checkpoint, root = draft(model, plan, folder)
-    reasons = {backend: prepare(root, backend) for backend in plan.backends}
+    reasons = {backend: prepare(root, backend, plan.device) for backend in plan.backends}
     usable = [backend for backend, reason in reasons.items() if not reason]
     for backend, reason in reasons.items():
         print(f"{model} {backend}: {reason or 'ready'}", flush=True)
@@ -90,15 +92,10 @@ def hoisted(root: Path, usable: Sequence[str], plan: Plan) -> dict[str, Any]:
     return found
 
 
-def fused(root: Path, plan: Plan) -> Any:
+def fused(root: Path, plan: Plan) -> dict[str, Any]:
     """What ONNX Runtime's transformer optimiser gains; or why that is not known."""
-    try:
-        found = fusions.measure(root, plan.device, plan.runs)
-    except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
-        reason = f"{type(error).__name__}: {error}"
-        print(f"onnxruntime.transformers: {reason}", flush=True)
-        return reason
-    print(paired.told("onnxruntime.transformers", found), flush=True)
+    found = fusions.measure(root, plan.device, plan.runs)
+    print("\n".join(fusions.told(found)), flush=True)
     return found
 
 
@@ -114,14 +111,14 @@ def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
     return checkpoint, root
 
 
-def prepare(root: Path, backend: str) -> str:
-    """Compile the bundle for `backend` where it runs nothing else; why it cannot run here, or nothing."""
+def prepare(root: Path, backend: str, device: str) -> str:
+    """Compile the bundle for `backend` on a GPU, or where it runs nothing else; why it cannot run here, or nothing."""
     if backend not in backends.installed():
         return "its library is not installed"
-    if backend not in backends.COMPILED_ONLY:
+    if backend not in backends.COMPILED_ONLY and device == "cpu":
         return ""
     try:
-        compile_bundle(root, backend, BuilderOptions())
+        compile_bundle(root, backend, BuilderOptions(gpu=0), reporter(sys.stderr))
     except Exception as error:  # whatever a vendor's library raises is the reason
         return error.message if isinstance(error, CalotypeError) else f"{type(error).__name__}: {error}"
     return ""

@@ -46,7 +46,10 @@ def measure(root: Path, names: Sequence[str], device: str, runs: int) -> dict[st
     whole = Bundle.open(root)
     with tempfile.TemporaryDirectory(prefix="hoisting-") as folder:
         cut = write_parts(whole, Path(folder))
-        return {name: _measure(name, whole, cut, BackendOptions(device), runs) for name in names}
+        options = {
+            name: BackendOptions(device, compiled=name in backends.COMPILED_ONLY) for name in names
+        }  # what is cut and what is not, both as they were exported
+        return {name: _measure(name, whole, cut, options[name], runs) for name in names}
 
 
 def told(backend: str, found: Figures) -> str:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calotype.backends import Array, Program
+from calotype.backends import Program
 from calotype_bench import machine
 from calotype_bench.statistics import ratio
+from calotype_export.timed_run import WARM_UPS, Given, run
 
 Figures = dict[str, Any]
-Given = Mapping[str, Array]
-_WARM_UPS = 2  # on a GPU the second run is recorded, and launched from then on
 
 
 def command(description: str | None) -> argparse.ArgumentParser:
@@ -47,10 +44,10 @@ def write(path: Path | None, figures: Figures) -> None:
 def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int) -> Figures:
     """Median seconds of `runs` runs of each in turn, their ratio with its bootstrap interval, and the samples.
 
-    `given` are the inputs of each, which may have more than it takes. `distance` is the relative L2 of `next_state`.
+    `given` are the inputs of each. `distance` is the relative L2 of `next_state`.
     """
     for program, inputs in zip((one, other), given, strict=True):
-        for _ in range(_WARM_UPS):
+        for _ in range(WARM_UPS):
             run(program, inputs)
     expected, found = (
         run(program, inputs)[0]["next_state"] for program, inputs in zip((one, other), given, strict=True)
@@ -62,16 +59,6 @@ def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int)
         "before": float(before), "after": float(after), "ratio": times.value, "interval": (times.low, times.high),
         "distance": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), "samples": pairs.tolist(),
     }  # fmt: skip
-
-
-def run(program: Program, given: Given) -> tuple[dict[str, Array], float]:
-    """The outputs, and the seconds by the GPU's own clock where there is one."""
-    program.bind({tensor.name: given[tensor.name] for tensor in program.spec.inputs})
-    begun, before = time.perf_counter(), program.device_seconds
-    outputs = program.run({})
-    program.wait()
-    seconds = time.perf_counter() - begun
-    return {name: value.copy() for name, value in outputs.items()}, program.device_seconds - before or seconds
 
 
 def told(what: str, found: Figures) -> str:

@@ -21,6 +21,9 @@ from calotype.manifest import EMPTY, ITEM_BYTES, FileSpec, ProgramSpec, TensorSp
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
+# Plans for ONNX Runtime's CUDA provider: graphs with fused operators. One without files runs as it was exported, which
+# was faster.
+FUSED = "onnxruntime-cuda"
 _HINT = "compile the bundle again"
 
 
@@ -88,7 +91,7 @@ class Compiled:
             raise BundleError(f"{path} cannot be read: {error}", _HINT) from error
         found: Compiled = records.parse(cls, text, str(path), FORMAT_VERSION, _HINT)
         for plan in found.plans:
-            _check_plan(plan, path)
+            _check_plan(plan, path, found.backend)
         return found
 
     def plan(self, spec: ProgramSpec) -> Plan | None:
@@ -97,10 +100,10 @@ class Compiled:
         return found[0] if found else None
 
 
-def _check_plan(plan: Plan, path: Path) -> None:
+def _check_plan(plan: Plan, path: Path, backend: str) -> None:
     """BundleError where a plan's files or figures cannot be."""
     where = f"{path}: {plan.name} (batch {plan.batch})"
-    if not plan.files:
+    if not plan.files and backend != FUSED:
         raise BundleError(f"{where} has no files", _HINT)
     for file in plan.files:
         if (
@@ -161,7 +164,7 @@ def find(
             if broken
             else BackendError(
                 f"{root.name} was not compiled for {backend}",
-                f"calotype-export compile {root} --backend {backend}",
+                _command(root, backend),
             )
         )
     judged = [(differences(one, spec, here, needs), path, one) for path, one in readable]
@@ -170,9 +173,14 @@ def find(
     if wrong or plan is None:
         raise BackendError(
             f"{root.name}/{FOLDER}/{path.parent.name} does not fit: " + "; ".join(wrong),
-            f"calotype-export compile {root} --backend {backend}, on this machine",
+            f"{_command(root, backend)}, on this machine",
         )
     return path.parent, plan
+
+
+def _command(root: Path, backend: str) -> str:
+    name, _, device = backend.partition("-")
+    return f"calotype-export compile {root} --backend {name}{f' --device {device}' if device else ''}"
 
 
 def _preference(judged: tuple[list[str], Path, Compiled]) -> tuple[int, bool, float]:

@@ -89,7 +89,10 @@ def _budgets(bundle: Bundle) -> dict[str, dict[str, int]]:
     for path, one in compiled.every(bundle.root):
         if isinstance(one, BundleError):
             continue  # nothing can be loaded from it
-        budget = memory.of_plans(one.plans, recorded=not one.machine.processor)
+        if one.backend == compiled.FUSED:  # sessions of the same weights, with fewer values between nodes
+            budget = budgets["exported"]
+        else:
+            budget = memory.of_plans(one.plans, recorded=not one.machine.processor)
         budgets[f"{one.backend} {path.parent.name}"] = budget
     return {name: dataclasses.asdict(one) | {"total": one.total} for name, one in budgets.items()}
 

@@ -19,7 +19,7 @@ from calotype.bundle import Bundle
 from calotype.compiled import Compiled, Machine, Plan
 from calotype.errors import BackendError, BundleError
 from calotype.manifest import FileSpec, ProgramSpec
-from calotype_export import bundle_files, host_plans, tensorrt_builder
+from calotype_export import bundle_files, fused_plans, host_plans, tensorrt_builder
 from calotype_export.host_plans import HostPlan
 from calotype_export.progress import Progress, silent
 from calotype_export.staging import staged
@@ -44,16 +44,21 @@ def compile_bundle(root: Path, backend: str, options: BuilderOptions, progress: 
     as built by this user. BundleError, BackendError; nothing is left half-written.
     """
     bundle = Bundle.open(root)
-    builder = _host_builder(backend, options) if backend in HOSTS else _gpu_builder(backend, options)
+    if backend in HOSTS:
+        builder = _host_builder(backend, options) if options.gpu is None else _fused_builder(backend, options)
+    else:
+        builder = _gpu_builder(backend, options)
     specs = bundle.manifest.programs
-    target = root / compiled.FOLDER / compiled.identity(backend, builder.machine, builder.recorded, specs)
+    target = (
+        root / compiled.FOLDER / compiled.identity(builder.backend, builder.machine, builder.recorded, specs)
+    )
     if target.is_dir():
         if _is_trusted(target):
             return target
         shutil.rmtree(target)
     with staged(target) as folder:
         plans = tuple(builder.build(root, spec, folder, progress) for spec in specs)
-        written = Compiled(backend, builder.machine, builder.recorded, plans)
+        written = Compiled(builder.backend, builder.machine, builder.recorded, plans)
         (folder / compiled.MANIFEST).write_text(written.to_json(), "utf-8")
         for file in (file for plan in plans for file in plan.files):
             trust.admit(folder / file.path, file.sha256)
@@ -75,6 +80,7 @@ def _is_trusted(folder: Path) -> bool:
 class _Builder:
     """How a backend's plans are made, for which machine, and by which options."""
 
+    backend: str  # as the manifest calls it
     machine: Machine
     recorded: Mapping[str, Any]
     build: Callable[[Path, ProgramSpec, Path, Progress], Plan]
@@ -82,9 +88,10 @@ class _Builder:
 
 def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
     library = _library(backend)
-    here = machine(library.__version__, options.gpu)
+    index = options.gpu or 0
+    here = machine(library.__version__, index)
     if here.gpu:
-        Device(options.gpu).activate()  # libraries build on the calling thread's
+        Device(index).activate()  # libraries build on the calling thread's
     if options.timing_cache and tensorrt_builder.capabilities(library):
         raise BackendError(
             f"--timing-cache: {backend} keeps no timings: it chooses kernels where plans are run",
@@ -110,7 +117,7 @@ def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
             unfused_attentions=built.unfused_attentions,
         )
 
-    return _Builder(here, recorded, build)
+    return _Builder(backend, here, recorded, build)
 
 
 def _host_builder(backend: str, options: BuilderOptions) -> _Builder:
@@ -130,7 +137,31 @@ def _host_builder(backend: str, options: BuilderOptions) -> _Builder:
         progress(f"compile {spec.name} (batch {spec.batch})", 1, 1)
         return dataclasses.replace(_plan(spec, files, built), activation_bytes=activations)
 
-    return _Builder(_host.machine(library.__version__), {}, build)
+    return _Builder(backend, _host.machine(library.__version__), {}, build)
+
+
+def _fused_builder(backend: str, options: BuilderOptions) -> _Builder:
+    if backend != "onnxruntime" or options != BuilderOptions(gpu=options.gpu):
+        raise BackendError(
+            f"{backend} for GPUs: expected onnxruntime, whose only option is the device",
+            "options of the builder are for tensorrt and tensorrt_rtx; leave --device out to compile for the processor",
+        )
+    backends.choose(backend, "fp32")
+    library: Any = importlib.import_module(backend)
+    index = options.gpu or 0
+    here = machine(library.__version__, index)
+    if not here.gpu:
+        raise BackendError(
+            "onnxruntime on cuda: which operators are faster is measured, and no GPU was found",
+            "compile where there is one, or run what is exported",
+        )
+
+    def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
+        built = fused_plans.build(root, spec, folder, f"cuda:{index}", progress)
+        files = tuple(bundle_files.describe(path, folder) for path in built.paths)
+        return dataclasses.replace(_plan(spec, files, built), activation_bytes=spec.activation_bytes)
+
+    return _Builder(compiled.FUSED, here, {}, build)
 
 
 def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built) -> Plan:

@@ -18,7 +18,7 @@ from calotype.manifest import ProgramSpec
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """The files of a plan, the first of which is opened; memory in bytes."""
+    """The files of a plan, the first of which is opened; none where the exported ones are. Memory in bytes."""
 
     paths: tuple[Path, ...]
     seconds: float
@@ -74,12 +74,19 @@ def _onnxruntime(root: Path, spec: ProgramSpec, stem: Path) -> Written:
 
     path = stem.with_suffix(".onnx")
     save_optimized(root, spec, path)
-    model = onnx.load(path, load_external_data=False).graph
-    names = onnx.TensorProto.DataType.Name
-    layers = Counter(node.op_type for node in model.node)
-    precisions = Counter(names(tensor.data_type).lower() for tensor in model.initializer)
+    layers, precisions = summary(path)
     data = path.with_name(f"{path.name}.data")
     return (path, data) if data.exists() else (path,), layers, precisions
+
+
+def summary(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """How many operators of a kind the graph at `path` has, and how many initialisers of a type."""
+    graph = onnx.load(path, load_external_data=False).graph
+    names = onnx.TensorProto.DataType.Name
+    return (
+        Counter(node.op_type for node in graph.node),
+        Counter(names(tensor.data_type).lower() for tensor in graph.initializer),
+    )
 
 
 _WRITERS: Mapping[str, Callable[[Path, ProgramSpec, Path], Written]] = {

@@ -34,7 +34,9 @@ class BuilderOptions:
     optimization_level: int | None = None  # 0 to 5
     timing_cache: Path | None = None
     refittable: bool = False  # the weights that a LoRA may change; it may cost some fusion
-    gpu: int = 0  # which of this machine's to build on, and for where no capability is named
+    gpu: int | None = (
+        None  # which of this machine's to build on, and for where no capability is named; None: the first
+    )
     for_this_gpu: bool = False  # the one at hand, whose capability the library may have no name for
 
     def __post_init__(self) -> None:

@@ -81,8 +81,8 @@ def test_a_bundle_that_cannot_be_compiled_here_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("calotype.backends.installed", lambda: ("tensorrt_rtx",))
-    assert "is no bundle" in gpu_models.prepare(tmp_path / "nowhere", "tensorrt_rtx")
-    assert gpu_models.prepare(tmp_path, "tensorrt") == "its library is not installed"
+    assert "is no bundle" in gpu_models.prepare(tmp_path / "nowhere", "tensorrt_rtx", "cuda")
+    assert gpu_models.prepare(tmp_path, "tensorrt", "cuda") == "its library is not installed"
 
 
 def test_a_plan_for_another_card_is_tried_where_there_is_one() -> None:
@@ -117,7 +117,9 @@ def test_hoisting_is_measured_by_backend_or_says_why_not(capsys: pytest.CaptureF
 
 
 def test_what_the_transformer_optimiser_makes_runs_or_says_why_not() -> None:
-    assert "NhwcConv" in gpu_models.fused(bundle("plain"), gpu.REHEARSAL)
+    found = gpu_models.fused(bundle("plain"), gpu.REHEARSAL)
+    assert "NhwcConv" in found["fused"]  # which the CPU provider has no kernel for
+    assert "NhwcConv" not in found["fused_but_convolutions"]
 
 
 def test_kernels_are_counted_by_name_and_belong_to_a_kind() -> None:

@@ -1,16 +1,12 @@
-"""Plans for this machine's processor: which of them fit, and what this machine is."""
+"""What this machine is, for plans that are made for its processor."""
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from calotype import compiled, trust
-from calotype.backends import BackendOptions
-from calotype.compiled import Machine, Plan, Requirements
-from calotype.manifest import ProgramSpec
+from calotype.compiled import Machine, Requirements
 
 NEEDS = Requirements(("library", "system", "processor"))
 # What libraries choose kernels and layouts by.
@@ -42,20 +38,3 @@ def processor() -> str:
     present = set(flags[1].split()) if flags else set[str]()
     found = [extension for extension in _EXTENSIONS if extension in present]
     return " ".join([name[1] if name else platform.processor(), *found])
-
-
-def plans(
-    root: Path, backend: str, specs: Sequence[ProgramSpec], library_version: str, options: BackendOptions
-) -> list[tuple[Path, Plan] | None]:
-    """The folder and plan of each of `specs`; None for all where nothing was compiled for `backend`.
-
-    BackendError where something was, but not for this machine, or not by this user: nothing is compiled silently.
-    """
-    if not options.compiled or backend not in compiled.backends(root):
-        return [None for _ in specs]
-    here = machine(library_version)
-    found = [compiled.find(root, backend, spec, here, NEEDS) for spec in specs]
-    for folder, plan in found:
-        for file in plan.files:
-            trust.check(folder / file.path, file.sha256)
-    return [*found]

@@ -11,14 +11,14 @@ import numpy as np
 import onnxruntime as ort
 
 from calotype import memory
-from calotype.backends import Array, BackendOptions, Program, _host, _recording
+from calotype.backends import Array, BackendOptions, Program, _cuda_device, _host, _plans, _recording
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._cuda import Device
 from calotype.backends._device_program import DeviceProgram
 from calotype.backends._external_data import check
-from calotype.backends._onnxruntime_device import OpenSession, OrtLauncher
-from calotype.compiled import Plan
+from calotype.backends._onnxruntime_device import NEEDS, OpenSession, OrtLauncher
+from calotype.compiled import FUSED
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -36,17 +36,23 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     for spec in specs:
         _check(root, spec, options)
     if options.kind == "cpu":
-        plans = _host.plans(root, "onnxruntime", specs, ort.__version__, options)
+        here = _host.machine(ort.__version__)
+        plans = _plans.plans(root, "onnxruntime", specs, here, _host.NEEDS, options)
         return [
             BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
             for spec, plan in zip(specs, plans, strict=True)
         ]
     ort.preload_dlls()  # CUDA and cuDNN of pip's packages; elsewhere the loader finds them by itself
+    here = _cuda_device.machine(ort.__version__, options.index)
+    plans = _plans.plans(root, FUSED, specs, here, NEEDS, options)
     device = Device(options.index)
     memory.check(memory.of_graphs(specs, options.graphs), device.free_bytes(), options.device)
     settings = _cuda_settings(options, int(device.stream))
     with _recording.beside():
-        launchers = [OrtLauncher(spec, _opener(root, spec, options, settings), device) for spec in specs]
+        launchers = [
+            OrtLauncher(spec, _opener(root, spec, options, settings, plan), device)
+            for spec, plan in zip(specs, plans, strict=True)
+        ]
         return [
             DeviceProgram(spec, launcher, device, options.graphs)
             for spec, launcher in zip(specs, launchers, strict=True)
@@ -74,11 +80,12 @@ def _opener(
     spec: ProgramSpec,
     options: BackendOptions,
     settings: Mapping[str, str],
-    plan: tuple[Path, Plan] | None = None,
+    plan: _plans.Found | None,
 ) -> OpenSession:
     """A function that opens a session with weights in place of the exported ones, on the provider and no other.
 
-    `plan` is what ONNX Runtime made of the graph before, for the exported weights.
+    `plan` is what ONNX Runtime made of the graph before, for the exported weights: on CPUs all, on GPUs a graph with
+    fused operators, which it goes through as through exported ones.
     """
     provider = PROVIDERS[options.kind]
 
@@ -93,7 +100,8 @@ def _opener(
         if plan is not None and not weights:
             path = plan[0] / plan[1].files[0].path
             check(plan[0], dataclasses.replace(spec, files=plan[1].files))
-            session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            if options.kind == "cpu":
+                session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
             session = ort.InferenceSession(
                 str(path),

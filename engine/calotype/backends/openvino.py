@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from calotype.backends import Array, BackendOptions, Program, _host, _openvino_norms
+from calotype.backends import Array, BackendOptions, Program, _host, _openvino_norms, _plans
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
-from calotype.compiled import Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
@@ -32,11 +31,12 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
             f"the backend openvino runs on cpu, found device {options.device}",
             "use the backend onnxruntime for cuda",
         )
-    plans = _host.plans(root, "openvino", specs, ov.__version__, options)
+    here = _host.machine(ov.__version__)
+    plans = _plans.plans(root, "openvino", specs, here, _host.NEEDS, options)
     return [_load(root, spec, options, plan) for spec, plan in zip(specs, plans, strict=True)]
 
 
-def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: tuple[Path, Plan] | None) -> Program:
+def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: _plans.Found | None) -> Program:
     check(root, spec)
     graph = root / spec.files[0].path
     with reported(f"{label(spec)}: OpenVINO cannot load {spec.files[0].path}"):

@@ -1,0 +1,214 @@
+"""Fused operators of ONNX Runtime's CUDA provider, on the stand-in GPU: kept where they are faster, and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from calotype import Pipeline, backends, listing
+from calotype.backends import Array, BackendOptions, Program, _cuda_device
+from calotype.bundle import Bundle
+from calotype.compiled import FUSED, Compiled, Plan
+from calotype.errors import BackendError
+from calotype.manifest import ProgramSpec
+from calotype_export import fused_plans, signatures
+from calotype_export.compile import compile_bundle
+from calotype_export.tensorrt_builder import BuilderOptions
+from calotype_export.timed_run import Given, run
+from tests.bundles import bundle
+from tests.engine import lora_files
+from tests.export.fused_operators import OPERATORS
+from tests.standin import gpu
+from tests.standin.cuda import Cuda
+from tests.standin.onnxruntime import CudaProvider
+
+ON_GPU = BuilderOptions(gpu=0)
+
+
+@pytest.fixture(autouse=True)
+def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cuda:
+    """A machine with the stand-in GPU, whose provider computes what the CPU's has kernels for."""
+    installed = gpu.install(monkeypatch, tmp_path / "state")
+    CudaProvider(installed, monkeypatch)
+    return installed
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle("plain"), tmp_path / "bundle"))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The graphs that sessions are opened of."""
+    paths: list[str] = []
+    real: Callable[..., Any] = onnxruntime.InferenceSession
+
+    def session(path: str, *rest: Any, **settings: Any) -> Any:
+        paths.append(path)
+        return real(path, *rest, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return paths
+
+
+def let_candidates_take(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Say that candidates take `seconds`, and exported programs 1."""
+
+    def timed(program: Program, given: Given) -> tuple[dict[str, Array], float]:
+        outputs, _ = run(program, given)
+        return outputs, 1.0 if program.spec.files[0].path.startswith("onnx/") else seconds
+
+    monkeypatch.setattr(fused_plans, "run", timed)
+
+
+def plans(root: Path) -> dict[str, Plan]:
+    (path,) = (root / "compiled").glob("*/manifest.json")
+    found = Compiled.read(path)
+    assert found.backend == FUSED
+    return {plan.name: plan for plan in found.plans}
+
+
+def draw(pipeline: Pipeline) -> Array:
+    return pipeline("a red circle", num_inference_steps=3, seed=1, output_type="np").images
+
+
+def test_operators_that_are_faster_are_kept_and_run(
+    root: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_candidates_take(monkeypatch, 0.5)
+    told: list[str] = []
+    compile_bundle(root, "onnxruntime", ON_GPU, lambda stage, *_: told.append(stage))
+
+    found = plans(root)
+    assert [name for name, plan in found.items() if plan.files] == ["text_encoder"]
+    assert found["text_encoder"].layers["QuickGelu"] > 0
+    assert any(
+        "unet_step" in line and "NhwcConv" in line for line in told
+    )  # the stand-in has no kernel for it
+    assert "compile text_encoder (batch 1) fused: 500.00 ms, before 1000.00; faster in 20 of 20 runs" in told
+    (folder,) = (root / "compiled").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json", "text_encoder_1.onnx", "text_encoder_1.onnx.data",
+    ]  # fmt: skip
+
+    opened.clear()
+    fused = Pipeline.load(root, "onnxruntime", device="cuda")
+    assert [Path(path).parent.parent.name for path in opened].count("compiled") == 1
+    np.testing.assert_allclose(draw(fused), draw(Pipeline.load(bundle("plain"), "onnxruntime")), atol=1e-4)
+    memory = listing.bundle(root)[0]["memory"]
+    assert memory[f"{FUSED} {folder.name}"] == memory["exported"]
+
+
+def test_operators_that_are_slower_are_not_kept(
+    root: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_candidates_take(monkeypatch, 1.0)
+    compile_bundle(root, "onnxruntime", ON_GPU)
+    assert not any(plan.files for plan in plans(root).values())
+    opened.clear()
+    Pipeline.load(root, "onnxruntime", device="cuda")
+    assert opened
+    assert not any("compiled" in path for path in opened)
+
+
+def test_operators_that_compute_something_else_are_not_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fused_plans.optimise
+
+    def wrong(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> ProgramSpec:
+        made = real(root, spec, folder, **changes)
+        path = folder / made.files[0].path
+        model = onnx.load(path)
+        weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+        weight.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(weight), weight.name))
+        onnx.save(model, path, save_as_external_data=True, location=made.files[1].path)
+        return made
+
+    let_candidates_take(monkeypatch, 0.5)
+    monkeypatch.setattr(fused_plans, "optimise", wrong)
+    told: list[str] = []
+    compile_bundle(root, "onnxruntime", ON_GPU, lambda stage, *_: told.append(stage))
+    assert not any(plan.files for plan in plans(root).values())
+    assert any("of what is exported, at most 5.0e-05 is let pass" in line for line in told)
+
+
+def test_a_lora_runs_on_what_was_exported_and_taking_it_off_brings_the_plan_back(
+    root: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_candidates_take(monkeypatch, 0.5)
+    compile_bundle(root, "onnxruntime", ON_GPU)
+    pipeline = Pipeline.load(root, "onnxruntime", device="cuda")
+    plain = draw(pipeline)
+    opened.clear()
+    pipeline.set_lora([(lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1)), 1.0)])
+    assert opened
+    assert not any("compiled" in path for path in opened)
+    assert not np.array_equal(draw(pipeline), plain)
+    opened.clear()
+    pipeline.set_lora([])
+    assert any("compiled" in path for path in opened)
+    assert np.array_equal(draw(pipeline), plain)
+
+
+def test_plans_of_another_gpu_are_refused_by_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_bundle(root, "onnxruntime", ON_GPU)
+    here = _cuda_device.machine(onnxruntime.__version__)
+    other = dataclasses.replace(here, gpu="Another")
+    monkeypatch.setattr(_cuda_device, "machine", lambda *_: other)
+    message = (
+        r"(?s)gpu: built with '.*', found 'Another'.*--backend onnxruntime --device cuda, on this machine"
+    )
+    with pytest.raises(BackendError, match=message):
+        Pipeline.load(root, "onnxruntime", device="cuda")
+
+
+def test_the_processor_and_the_gpu_have_plans_of_their_own(root: Path, opened: list[str]) -> None:
+    compile_bundle(root, "onnxruntime", ON_GPU)
+    opened.clear()
+    Pipeline.load(root, "onnxruntime")
+    assert not any("compiled" in path for path in opened)
+
+
+def test_it_needs_a_gpu_and_onnx_runtime(root: Path, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="openvino for GPUs: expected onnxruntime"):
+        compile_bundle(root, "openvino", ON_GPU)
+    with pytest.raises(BackendError, match="whose only option is the device"):
+        compile_bundle(root, "onnxruntime", dataclasses.replace(ON_GPU, optimization_level=3))
+    monkeypatch.setattr(cuda, "cudaGetDeviceCount", lambda: (0, 0))
+    with pytest.raises(BackendError, match="is measured, and no GPU was found"):
+        compile_bundle(root, "onnxruntime", ON_GPU)
+
+
+@pytest.mark.parametrize("candidate", fused_plans.CANDIDATES)
+def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path: Path) -> None:
+    """By the operators' definitions, since no processor runs them."""
+    spec = Bundle.open(bundle("plain")).program("unet_step")
+    fused = fused_plans.optimise(
+        bundle("plain"), spec, tmp_path / "made", **fused_plans.CANDIDATES[candidate]
+    )
+    path = tmp_path / "made" / fused.files[0].path
+    found = fused_plans.operators(path)
+    assert found["GroupNorm"] > 5
+    assert found["SkipGroupNorm"] > 5
+    assert found["SkipLayerNormalization"] > 5
+    assert bool(found["NhwcConv"]) == (candidate == "fused")
+
+    given = signatures.example(spec.inputs, 0)
+    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
+    expected, _ = run(program, given)
+    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
+    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
+    for tensor, value in zip(spec.outputs, outputs, strict=True):
+        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
