@@ -44,7 +44,7 @@ score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with cla
 
 bench: .venv/ready .cache/bench/demo-fp32 .cache/bench/demo-bf16  ## the demo checkpoint beside its peers: latency, fidelity, report
 	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --backend openvino \
-		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 10 \
+		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 12 \
 		--title "The demo checkpoint" -o benchmarks/results/demo.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --against demo/text-to-image --backend openvino,onnxruntime \
 		--prompts benchmarks/prompts.txt --guidance-scale 2.5 --pictures 1 --title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json

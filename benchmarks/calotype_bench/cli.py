@@ -51,9 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--runs",
         type=_positive,
-        default=10,
+        default=12,
         help="of every engine, after one to warm up (default: %(default)s)",
     )
+    add("--openings", type=_positive, default=6,
+        help="processes of every engine, one after another, that the runs are shared among: each keeps to a speed of "
+        "its own (default: %(default)s)")  # fmt: skip
     add("--one-at-a-time", action="store_true",
         help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
     add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")

@@ -13,7 +13,8 @@ from calotype.errors import RequestError
 from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
-from calotype_bench.latency import Measurement, Reports
+from calotype_bench.latency import Order, Reports
+from calotype_bench.measurement import Measurement
 from calotype_bench.report_html import page
 from calotype_bench.results import Comparison, Latency, Seconds
 from calotype_bench.tables import bring_up_to_date
@@ -23,7 +24,7 @@ PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 
 
 def latency(options: argparse.Namespace) -> None:
-    """Measure, print tables, and write the result where -o says: after each job, so that nothing measured is lost."""
+    """Measure, print tables, and write the result where -o says: as soon as a job is done, so that nothing is lost."""
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
@@ -51,9 +52,8 @@ def latency(options: argparse.Namespace) -> None:
             results.write(result, options.output)
         return result
 
-    for measurement in measuring.measure(
-        engines, jobs, options.runs, Reports(_progress, _say), options.one_at_a_time
-    ):
+    order = Order(options.runs, options.openings, options.one_at_a_time)
+    for measurement in measuring.measure(engines, jobs, order, Reports(_progress, _say)):
         taken.append(measurement)
         for precision, rate in found.items():  # the machine may have been slower before
             found[precision] = rate.better(rates.measure(precision, options.device, options.threads))

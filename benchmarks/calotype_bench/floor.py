@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from calotype.bundle import Bundle
 from calotype_bench import flops
-from calotype_bench.latency import Measurement
+from calotype_bench.measurement import Measurement
 from calotype_bench.rates import Rates
 
 

@@ -13,6 +13,7 @@ from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
 from calotype_bench import floor, fusions, hoisting, latency, operators, report_text, rows
 from calotype_bench.jobs import PROMPT, Engine, Job
+from calotype_bench.latency import Order
 from calotype_bench.rates import Rates
 from calotype_bench.results import Latency
 from calotype_export import build, synthetic
@@ -56,7 +57,7 @@ def measure(
     width, height = bundle.manifest.width, bundle.manifest.height
     jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
     exact = Engine("eager", str(checkpoint), "", "fp32", plan.device)
-    measurements = list(latency.measure(engines, jobs, plan.runs, references=[exact]))
+    measurements = list(latency.measure(engines, jobs, Order(plan.runs), references=[exact]))
     result = Latency(
         title=model,
         command=("make", "gpu"),

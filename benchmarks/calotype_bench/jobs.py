@@ -61,6 +61,7 @@ class Drawn:
     device_bytes: int  # of the GPU, taken by this engine; 0 on a CPU
     joules: float | None  # of the whole machine meanwhile; None where it does not tell
     measuring_seconds: float  # what it cost to time the parts
+    opening: int = 0  # in which process of its engine it was drawn
 
 
 @dataclass(frozen=True, slots=True)

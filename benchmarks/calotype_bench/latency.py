@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from calotype_bench import fidelity, peers
@@ -14,9 +16,28 @@ from calotype_bench.conversation import Worker
 from calotype_bench.environments import PeerError, Say
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.statistics import Ratio, Summary, ratio, summarise
+from calotype_bench.measurement import Measurement, Row
 
 _PAUSE = 0.1  # seconds before each picture: threads of the engine before it may still wait for work in a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How often every engine draws a job, and in how many processes.
+
+    A process keeps to a speed that another of the same engine does not have: how its memory lies is drawn by lot.
+    `runs` are shared among `openings` of every engine. `alone`: each is opened for every run anew, and warmed up with
+    a single step, so that one model is in memory.
+    """
+
+    runs: int
+    openings: int = 1
+    alone: bool = False
+
+    def rounds(self) -> list[int]:
+        """How many runs there are in each opening; the first ones have one more where they cannot be equal."""
+        openings = self.runs if self.alone else min(self.openings, self.runs)
+        return [self.runs // openings + (number < self.runs % openings) for number in range(openings)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,50 +46,6 @@ class Reports:
 
     progress: Callable[[int, int], None] = lambda *_: None
     say: Say = lambda _: None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One engine's samples, in the order in which they were taken; or why there are none."""
-
-    engine: Engine
-    ready: Ready | None
-    first: (
-        Drawn | None
-    )  # the warm-up, of a run's first job a cold start; its `evaluations` tell how many steps
-    samples: tuple[Drawn, ...]
-    failure: str = ""
-    fidelity: Fidelity | None = None  # to the measurement's reference
-
-    @property
-    def seconds(self) -> list[float]:
-        """Wall seconds of the samples."""
-        return [sample.seconds for sample in self.samples]
-
-    def summary(self) -> Summary:
-        """Of the whole picture."""
-        return summarise(self.seconds)
-
-    def joules(self) -> float | None:
-        """The median of the samples' energy; None where the machine did not tell."""
-        found = [sample.joules for sample in self.samples if sample.joules is not None]
-        return summarise(found).median if found else None
-
-    def part(self, name: str) -> Summary | None:
-        """Of one program, by the GPU's clock where it told, or of `runtime`; None where the engine did not tell."""
-        spent = [{**sample.parts, **sample.device_parts} for sample in self.samples]
-        found = [parts[name] for parts in spent if name in parts]
-        return summarise(found) if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """The rows of one job. Ratios are to the first row, fidelity is to the row named `reference`."""
-
-    job: Job
-    runs: int
-    reference: str
-    rows: tuple[Row, ...]
 
 
 class _Bench:
@@ -83,6 +60,7 @@ class _Bench:
         self._progress, self._say = reports.progress, reports.say
         self._done = 0
         self._workers: dict[int, Worker] = {}
+        self._turn = [*range(len(self.engines))]
 
     def open(self, index: int) -> bool:
         """Start a worker; False, and a failure noted, where it cannot be."""
@@ -117,9 +95,14 @@ class _Bench:
             return None
 
     def able(self, sampled: bool = True) -> list[int]:
-        """The engines that have not failed; `sampled` False: those too that are only compared with."""
+        """The engines that have not failed, in turn; `sampled` False: those too that are only compared with."""
         count = self.sampled if sampled else len(self.engines)
-        return [index for index in range(count) if index not in self.failures]
+        return [index for index in self._turn if index < count and index not in self.failures]
+
+    def shuffle(self, opening: int) -> None:
+        """Let engines take their turns in another order: who comes before may matter. The first one is as given."""
+        if opening:
+            random.Random(opening).shuffle(self._turn)
 
     def close(self, *indices: int) -> None:
         """End these workers, or all of them."""
@@ -127,119 +110,112 @@ class _Bench:
             self._workers.pop(index).close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What one engine drew of one job."""
+class _Take:
+    """What the engines drew of one job, by their number."""
 
-    first: Drawn | None
-    samples: tuple[Drawn, ...] = ()
+    def __init__(self, job: Job, stem: Path) -> None:
+        self.job = job
+        self.first: dict[int, Drawn] = {}
+        self.samples: dict[int, list[Drawn]] = {}
+        self._stem = stem
+
+    def file(self, index: int) -> str:
+        """Where the engine's first picture and latents are kept."""
+        return f"{self._stem}-{index}.npz"
+
+    def warm(self, index: int, drawn: Drawn | None) -> None:
+        """Keep what is not counted: of an engine's first opening, a cold start."""
+        if drawn is not None:
+            self.first.setdefault(index, drawn)
+
+    def add(self, index: int, drawn: Drawn | None, opening: int) -> None:
+        """Keep a sample."""
+        if drawn is not None:
+            self.samples.setdefault(index, []).append(dataclasses.replace(drawn, opening=opening))
 
 
 def measure(
     engines: Sequence[Engine],
     jobs: Sequence[Job],
-    runs: int,
+    order: Order,
     reports: Reports = Reports(),
-    one_at_a_time: bool = False,
     references: Sequence[Engine] = (),
 ) -> Iterator[Measurement]:
-    """Draw each job `runs` times with every engine in turn (A B A B), after one picture of each that is not counted.
+    """Draw each job with every engine in turn (A B A B), after one picture of each that is not counted.
 
-    On a GPU two are not counted: with the second a schedule is recorded. `references` draw one, to be compared with.
-    Gives each job's measurement when it is done. An engine that cannot be loaded, or fails, is a row that says why.
-    Ratios are to the first engine. `one_at_a_time`: each engine is loaded for every run anew, and warmed up with a
-    single step, so that one model is in memory.
+    Each opening has the turns in another order. On a GPU two pictures are not counted: with the second a schedule is
+    recorded. `references` draw one, to be compared with. An engine that cannot be loaded, or fails, is a row that says
+    why. Ratios are to the first engine. Gives the jobs' measurements when all are done, and of engines that are opened
+    alone each when it is done.
     """
     bench = _Bench(engines, references, reports)
-    bench.total = len(jobs) * (2 * runs if one_at_a_time else runs + 1) * len(engines)
-    take = _take_one_at_a_time if one_at_a_time else _take_in_turn
+    bench.total = len(jobs) * len(engines) * (order.runs + len(order.rounds()))
+    take = _take_alone if order.alone else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
-            if not one_at_a_time:
-                for index in bench.able(sampled=False):
-                    bench.open(index)
-            for job in jobs:
-                yield _measurement(bench, job, runs, take, Path(folder))
+            for group in [[job] for job in jobs] if order.alone else [jobs]:
+                takes = [_Take(job, Path(folder) / str(number)) for number, job in enumerate(group)]
+                take(bench, takes, order)
+                yield from [_measurement(bench, each, order.runs) for each in takes]
     finally:
         bench.close()
     reports.progress(bench.total, bench.total)
 
 
-def _take_in_turn(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
-    able = bench.able(sampled=False)
-    taken = {index: _Taken(bench.draw(index, job, str(files[index]))) for index in able}
-    for index in bench.able():
-        if bench.engines[index].device != "cpu":
-            bench.draw(index, job)
-    for _ in range(runs):
+def _take_in_turn(bench: _Bench, takes: Sequence[_Take], order: Order) -> None:
+    for opening, rounds in enumerate(order.rounds()):
+        bench.shuffle(opening)
+        for index in bench.able(sampled=bool(opening)):
+            bench.open(index)
+        for take in takes:
+            for index in bench.able(sampled=bool(opening)):
+                take.warm(index, bench.draw(index, take.job, "" if opening else take.file(index)))
+            for index in bench.able():
+                if bench.engines[index].device != "cpu":
+                    bench.draw(index, take.job)
+            for _ in range(rounds):
+                for index in bench.able():
+                    time.sleep(_PAUSE)
+                    take.add(index, bench.draw(index, take.job), opening)
+        bench.close()
+
+
+def _take_alone(bench: _Bench, takes: Sequence[_Take], order: Order) -> None:
+    for opening, take in product(range(order.runs), takes):
         for index in bench.able():
-            time.sleep(_PAUSE)
-            drawn = bench.draw(index, job)
-            if drawn is not None:
-                taken[index] = dataclasses.replace(taken[index], samples=(*taken[index].samples, drawn))
-    return taken
+            if bench.open(index):
+                first = bench.draw(index, dataclasses.replace(take.job, steps=1))
+                take.warm(index, first)
+                if first is not None:
+                    take.add(index, bench.draw(index, take.job, "" if opening else take.file(index)), opening)
+                bench.close(index)
 
 
-def _take_one_at_a_time(bench: _Bench, job: Job, runs: int, files: Mapping[int, Path]) -> dict[int, _Taken]:
-    taken: dict[int, _Taken] = {}
-    for run in range(runs):
-        for index in bench.able():
-            if not bench.open(index):
-                continue
-            first = bench.draw(index, dataclasses.replace(job, steps=1))
-            drawn = bench.draw(index, job, "" if run else str(files[index])) if first is not None else None
-            if drawn is not None:
-                before = taken.get(index, _Taken(first))
-                taken[index] = dataclasses.replace(before, samples=(*before.samples, drawn))
-            bench.close(index)
-    return taken
-
-
-def _measurement(bench: _Bench, job: Job, runs: int, take: Take, folder: Path) -> Measurement:
-    files = {index: folder / f"{index}.npz" for index in bench.able(sampled=False)}
-    taken = take(bench, job, runs, files)
-    present = [index for index in taken if files[index].is_file()]
-    reference = _reference(bench.engines, present)
+def _measurement(bench: _Bench, take: _Take, runs: int) -> Measurement:
+    drawn = {index: Path(take.file(index)) for index in take.first if Path(take.file(index)).is_file()}
+    reference = _reference(bench.engines, [*drawn])
     judged = {
-        index: bench.judge(index, files[reference], files[index])
-        for index in present
+        index: bench.judge(index, drawn[reference], found)
+        for index, found in drawn.items()
         if reference is not None
     }
     rows = tuple(
         Row(
             engine,
             bench.ready.get(index),
-            taken[index].first if index in taken else None,
-            taken[index].samples if index in taken else (),
+            take.first.get(index),
+            tuple(take.samples.get(index, ())),
             bench.failures.get(index, ""),
             judged.get(index),
         )
         for index, engine in enumerate(bench.engines[: bench.sampled])
     )
-    for file in files.values():
-        file.unlink(missing_ok=True)
-    return Measurement(job, runs, bench.engines[reference].label if reference is not None else "", rows)
-
-
-Take = Callable[[_Bench, Job, int, Mapping[int, Path]], dict[int, _Taken]]
+    for file in drawn.values():
+        file.unlink()
+    return Measurement(take.job, runs, bench.engines[reference].label if reference is not None else "", rows)
 
 
 def _reference(engines: Sequence[Engine], present: Sequence[int]) -> int | None:
     """Eager diffusers in fp32 where it draws, the first engine that does otherwise."""
     eager = [index for index in present if (engines[index].name, engines[index].dtype) == ("eager", "fp32")]
     return next(iter((*eager, *present)), None)
-
-
-def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
-    """How many times as long each engine takes as the first one that could be measured, by the row's number.
-
-    Left out is what did not draw the same picture, or was not compared: its seconds say nothing.
-    """
-    first = next((row for row in rows if row.samples), None)
-    base = first.seconds if first is not None else []
-    counts = {index: min(len(row.seconds), len(base)) for index, row in enumerate(rows)}
-    return {
-        index: ratio(row.seconds[: counts[index]], base[: counts[index]])
-        for index, row in enumerate(rows)
-        if counts[index] and row is not first and row.fidelity is not None and row.fidelity.same_picture
-    }

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from calotype_bench import pictures
-from calotype_bench.latency import Measurement, Row, compare
+from calotype_bench.measurement import Measurement, Row, compare
 from calotype_bench.report_text import PARTS, distance, times, worst
 from calotype_bench.results import Comparison, Latency, command_line
 from calotype_bench.statistics import ratio
@@ -99,7 +99,7 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
             }
         )  # fmt: skip
     return {
-        "job": measurement.job, "runs": measurement.runs, "reference": measurement.reference,
+        "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
         "bars": bars, "waterfall": _waterfall(rows),
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.latency import Measurement, Row, compare
+from calotype_bench.measurement import Measurement, Row, compare
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency
 from calotype_bench.statistics import Ratio
@@ -67,7 +67,7 @@ def table(measurement: Measurement) -> str:
     ratios = compare(rows)
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
-        f"{job.batch} x {job.width}x{job.height}, {job.steps} steps of {job.scheduler}; "
+        f"{job.batch} x {job.width}x{job.height}, {job.steps} steps of {job.scheduler}; {measurement.order()}; "
         f"latents and pictures beside {measurement.reference or 'nothing'}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)

@@ -13,7 +13,7 @@ from typing import Any
 from calotype.errors import RequestError
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.latency import Measurement, Row
+from calotype_bench.measurement import Measurement, Row
 from calotype_bench.rates import Rates
 
 FORMAT_VERSION = 2

@@ -32,17 +32,17 @@ class Summary:
 class Ratio:
     """How many times as long the first takes as the second, by medians.
 
-    `low` and `high` hold 95 % by a bootstrap from `RUNS_FOR_INTERVAL` runs on; of fewer runs they are the extremes.
+    `low` and `high` hold 95 % by a bootstrap from `RUNS_FOR_INTERVAL` draws on; of fewer they are the extremes.
     """
 
     value: float
     low: float
     high: float
-    runs: int
+    draws: int  # that the samples are: runs, or processes where there were several
 
     def __str__(self) -> str:
         bounds = f"{self.low:.3f} to {self.high:.3f}"
-        return f"{self.value:.3f} ({bounds if self.runs >= RUNS_FOR_INTERVAL else f'all of {bounds}'})"
+        return f"{self.value:.3f} ({bounds if self.draws >= RUNS_FOR_INTERVAL else f'all of {bounds}'})"
 
 
 def summarise(samples: Samples) -> Summary:
@@ -59,19 +59,37 @@ def summarise(samples: Samples) -> Summary:
     )
 
 
-def ratio(numerator: Samples, denominator: Samples, seed: int = 0) -> Ratio:
-    """The ratio of medians of runs that were made in turn: pairs are drawn together, as what slowed one slowed both."""
+def ratio(numerator: Samples, denominator: Samples, openings: Sequence[int] = (), seed: int = 0) -> Ratio:
+    """The ratio of medians of runs that were made in turn: pairs are drawn together, as what slowed one slowed both.
+
+    `openings` says in which process each was made. Runs of one process are drawn together: what a process is given of
+    memory it keeps. Where all were made in one process each run is a draw, and the interval knows nothing of others.
+    """
     pairs = np.stack([np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)], axis=1)
-    value, runs = float(_ratios(np.median(pairs, axis=0)[None])[0]), len(pairs)
-    if runs < RUNS_FOR_INTERVAL:
-        single = _ratios(pairs)
-        return Ratio(value, float(single.min()), float(single.max()), runs)
-    chosen = np.random.default_rng(seed).integers(0, len(pairs), (RESAMPLES, len(pairs)))
-    resampled = _ratios(np.median(pairs[chosen], axis=1))
+    blocks = _blocks(pairs, openings)
+    value, draws = float(_ratio(pairs)), len(blocks)
+    if draws < RUNS_FOR_INTERVAL:
+        single = [_ratio(block) for block in blocks]
+        return Ratio(value, min(single), max(single), draws)
+    chosen = np.random.default_rng(seed).integers(0, draws, (RESAMPLES, draws))
+    if len({len(block) for block in blocks}) == 1:
+        medians = np.median(np.stack(blocks)[chosen].reshape(RESAMPLES, -1, 2), axis=1)
+        resampled = medians[:, 0] / medians[:, 1]
+    else:
+        resampled = [_ratio(np.concatenate([blocks[index] for index in each])) for each in chosen]
     tail = (100 - CONFIDENCE) / 2
     low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Ratio(value, float(low), float(high), runs)
+    return Ratio(value, float(low), float(high), draws)
 
 
-def _ratios(medians: NDArray[np.float64]) -> NDArray[np.float64]:
-    return medians[:, 0] / medians[:, 1]
+def _blocks(pairs: NDArray[np.float64], openings: Sequence[int]) -> list[NDArray[np.float64]]:
+    """The pairs of each process; every pair by itself where there was one process."""
+    if len(set(openings)) < 2:
+        return [pair[None] for pair in pairs]
+    number = np.asarray(openings)
+    return [pairs[number == each] for each in dict.fromkeys(openings)]
+
+
+def _ratio(pairs: NDArray[np.float64]) -> float:
+    first, second = np.median(pairs, axis=0)
+    return float(first / second)

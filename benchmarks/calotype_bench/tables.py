@@ -13,7 +13,7 @@ from pathlib import Path
 
 from calotype.errors import RequestError
 from calotype_bench import results
-from calotype_bench.latency import Measurement, compare
+from calotype_bench.measurement import Measurement, compare
 from calotype_bench.report_text import distance, times, worst
 from calotype_bench.results import Comparison, Latency
 
@@ -78,7 +78,7 @@ def _caption(measurement: Measurement) -> str:
     pictures = "one picture" if job.batch == 1 else f"{job.batch} pictures"
     return (
         f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler}, "
-        f"guidance {job.guidance_scale:g}, {measurement.runs} runs of each in turn:"
+        f"guidance {job.guidance_scale:g}, {measurement.order()}:"
     )
 
 

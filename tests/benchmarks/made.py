@@ -6,7 +6,7 @@ from PIL import Image
 
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.latency import Measurement, Row
+from calotype_bench.measurement import Measurement, Row
 from calotype_bench.pictures import encode
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency, Pair

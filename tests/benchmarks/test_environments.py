@@ -12,7 +12,7 @@ import pytest
 from calotype_bench import environments, latency, peers
 from calotype_bench.environments import PeerError
 from calotype_bench.jobs import Engine, Job
-from calotype_bench.latency import Reports
+from calotype_bench.latency import Order, Reports
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
 ) -> None:
     monkeypatch.setitem(vars(peers), "PEERS", {"eager": peers.Peer(("calotype-no-such-package",))})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    (found,) = latency.measure([Engine("eager", "x")], [Job("x", 1, 0)], 1, Reports(say=said.append))
+    (found,) = latency.measure([Engine("eager", "x")], [Job("x", 1, 0)], Order(1), Reports(say=said.append))
     assert found.rows[0].failure.startswith("eager cannot be installed: ")
     assert "calotype-no-such-package" in found.rows[0].failure
 

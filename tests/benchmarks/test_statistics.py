@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from calotype_bench.statistics import ratio, summarise
+from calotype_bench.statistics import Ratio, ratio, summarise
 
 
 def test_a_summary_has_the_quantiles_of_its_samples() -> None:
@@ -61,3 +62,30 @@ def test_intervals_hold_what_they_say() -> None:
         for _ in range(200)
     ]
     assert np.mean(held) > 0.9
+
+
+def test_what_a_process_keeps_to_is_in_the_interval_of_several() -> None:
+    random = np.random.default_rng(4)
+    openings = np.repeat(np.arange(6), 2)
+
+    def run() -> NDArray[np.float64]:
+        speed = random.choice([0.158, 0.170], 6)  # which of two, by lot
+        return speed[openings] * random.lognormal(0.0, 0.01, 12)
+
+    def overlaps(one: Ratio, other: Ratio) -> bool:
+        return one.low <= other.high and other.low <= one.high
+
+    by_process, by_run = list[bool](), list[bool]()
+    for _ in range(100):
+        pairs = [(run(), run()) for _ in range(2)]
+        by_process.append(overlaps(*(ratio(*pair, openings.tolist()) for pair in pairs)))
+        single = [(pair[0][:2].repeat(6), pair[1][:2].repeat(6)) for pair in pairs]  # one process each
+        noise = random.lognormal(0.0, 0.01, (2, 12))
+        by_run.append(overlaps(*(ratio(a * noise[0], b * noise[1]) for a, b in single)))
+    assert np.mean(by_process) > 0.95
+    assert np.mean(by_run) < 0.7
+
+
+def test_runs_of_few_processes_have_no_interval_but_their_extremes() -> None:
+    found = ratio([2.0, 2.2, 3.0, 3.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 1, 1])
+    assert (found.low, found.high, found.draws) == (pytest.approx(2.1), pytest.approx(3.1), 2)
