@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
 from calotype_bench import paired
@@ -55,13 +55,12 @@ def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figure
     with tempfile.TemporaryDirectory(prefix="fusions-") as folder:
         made = Path(folder) / name
         fused = fused_plans.optimise(root, spec, made, **fused_plans.CANDIDATES[name])
-        (one,) = backends.load("onnxruntime", root, [spec], options)
-        (other,) = backends.load("onnxruntime", made, [fused], options)
         given = signatures.example(spec.inputs, 0)
-        found = paired.compare(one, other, (given, given), runs)
+        with ExitStack() as opened:
+            (one,) = paired.loaded(opened, "onnxruntime", root, [spec], options)
+            (other,) = paired.loaded(opened, "onnxruntime", made, [fused], options)
+            found = paired.compare(one, other, (given, given), runs)
         found["fused"] = dict(fused_plans.operators(made / fused.files[0].path))
-        for program in (one, other):
-            program.close()
     return found
 
 

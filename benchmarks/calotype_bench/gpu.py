@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,6 +112,9 @@ def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -
         "plans of other capabilities", partial(portability.probe, ROOT / ".cache" / "test-bundles" / "plain")
     )
     diary.note("plans of other capabilities", opened)
+    for capability, answer in (opened or {}).items():
+        if answer.startswith("not built"):
+            diary.failures[f"plans of other capabilities, {capability}"] = answer
     measured: list[Latency] = []
     for model in plan.models:
         found = diary.attempt(model, partial(gpu_models.measure, model, plan, known, where, folder / model))
@@ -124,12 +127,23 @@ def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -
         for backend, reason in reasons.items():
             if reason and backend in backends.installed():
                 diary.fail(f"{model}, {backend}", reason)
+        for row in (row for measurement in result.measurements for row in measurement.rows if row.failure):
+            diary.fail(f"{model}, {row.engine.label}", row.failure)
         usable = [backend for backend, reason in reasons.items() if not reason]
-        bundle = folder / model / "bundle"
-        diary.note(f"{model}, hoisting", gpu_models.hoisted(bundle, usable, plan))
-        if "onnxruntime" in usable:
-            diary.note(f"{model}, fusions of ONNX Runtime", gpu_models.fused(bundle, plan))
+        _try_techniques(diary, model, plan, usable, folder / model / "bundle")
     return measured
+
+
+def _try_techniques(diary: Diary, model: str, plan: Plan, usable: Sequence[str], bundle: Path) -> None:
+    """What else the step could do; what cannot be tried is a failure, but for operators that processors lack."""
+    hoisted = gpu_models.hoisted(bundle, usable, plan)
+    diary.note(f"{model}, hoisting", hoisted)
+    fused = gpu_models.fused(bundle, plan) if "onnxruntime" in usable else {}
+    diary.note(f"{model}, fusions of ONNX Runtime", fused)
+    for what, found in (("hoisting", hoisted), ("fusions", fused if plan.device != "cpu" else {})):
+        for name, one in found.items():
+            if isinstance(one, str):
+                diary.failures[f"{model}, {what}, {name}"] = one
 
 
 def tests(rehearse: bool) -> dict[str, Any]:

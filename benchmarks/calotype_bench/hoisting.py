@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ import onnx_ir as ir
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import MANIFEST, Bundle
-from calotype.manifest import ProgramSpec, TensorSpec
+from calotype.manifest import FileSpec, ProgramSpec, TensorSpec
 from calotype_bench import paired
 from calotype_bench.paired import Figures
-from calotype_export import bundle_files, hoist, signatures
+from calotype_export import bundle_files, cuda_graph, hoist, signatures
 from calotype_export.compile import compile_bundle
 from calotype_export.tensorrt_builder import BuilderOptions
 
@@ -64,14 +65,20 @@ def write_parts(whole: Bundle, folder: Path) -> Bundle:
     cut = hoist.split(ir.load(whole.root / spec.files[0].path))
     found: list[ProgramSpec] = []
     for name, model in zip(PARTS, (cut.prompt, cut.row, cut.step), strict=True):
-        ir.save(model, folder / f"{name}.onnx", external_data=f"{name}.data")
-        paths = [folder / f"{name}.{kind}" for kind in ("onnx", "data")]
-        files = tuple(bundle_files.describe(path, folder) for path in paths if path.exists())
+        files = _save(model, folder, name)
         inputs, outputs = (tensors(values) for values in (model.graph.inputs, model.graph.outputs))
-        found.append(ProgramSpec(name, spec.batch, spec.precision, inputs, outputs, files))
+        on_gpu = _save(model, folder, f"{name}.cuda") if cuda_graph.replace_unknown(model) else ()
+        described = ProgramSpec(name, spec.batch, spec.precision, inputs, outputs, files, cuda_files=on_gpu)
+        found.append(described)
     parts = dataclasses.replace(whole.manifest, programs=tuple(found), files=())
     (folder / MANIFEST).write_text(parts.to_json(), "utf-8")
     return Bundle.open(folder)
+
+
+def _save(model: ir.Model, folder: Path, name: str) -> tuple[FileSpec, ...]:
+    ir.save(model, folder / f"{name}.onnx", external_data=f"{name}.data")
+    paths = [folder / f"{name}.{kind}" for kind in ("onnx", "data")]
+    return tuple(bundle_files.describe(path, folder) for path in paths if path.exists())
 
 
 def tensors(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
@@ -89,15 +96,14 @@ def _measure(backend: str, whole: Bundle, cut: Bundle, options: BackendOptions, 
     if backend in backends.COMPILED_ONLY:
         compile_bundle(cut.root, backend, BuilderOptions())
     spec = whole.program("unet_step")
-    (one,) = backends.load(backend, whole.root, [spec], options)
-    loaded = backends.load(backend, cut.root, cut.manifest.programs, options)
-    parts = {program.spec.name: program for program in loaded}
     given = signatures.example(spec.inputs, 0)
-    common = {name: [paired.run(parts[name], given) for _ in range(_RUNS)] for name in ("prompt", "row")}
-    everything = given | common["prompt"][0][0] | common["row"][0][0]
-    found = paired.compare(one, parts["step"], (given, everything), runs)
-    for program in (one, *loaded):
-        program.close()
+    with ExitStack() as opened:
+        (one,) = paired.loaded(opened, backend, whole.root, [spec], options)
+        loaded = paired.loaded(opened, backend, cut.root, cut.manifest.programs, options)
+        parts = {program.spec.name: program for program in loaded}
+        common = {name: [paired.run(parts[name], given) for _ in range(_RUNS)] for name in ("prompt", "row")}
+        everything = given | common["prompt"][0][0] | common["row"][0][0]
+        found = paired.compare(one, parts["step"], (given, everything), runs)
     return found | {name: float(np.median([seconds for _, seconds in each])) for name, each in common.items()}
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calotype.backends import Program
+from calotype import backends
+from calotype.backends import BackendOptions, Program
+from calotype.manifest import ProgramSpec
 from calotype_bench import machine
 from calotype_bench.statistics import ratio
 from calotype_export.timed_run import WARM_UPS, Given, run
@@ -33,6 +37,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     found.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
     found.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
     return found
+
+
+def loaded(
+    opened: ExitStack, backend: str, root: Path, specs: Sequence[ProgramSpec], options: BackendOptions
+) -> tuple[Program, ...]:
+    """Load programs, which are closed with `opened`."""
+    programs = backends.load(backend, root, specs, options)
+    for program in programs:
+        opened.callback(program.close)
+    return programs
 
 
 def write(path: Path | None, figures: Figures) -> None:

@@ -86,7 +86,8 @@ class Bundle:
 
 
 def _all_files(manifest: Manifest) -> tuple[FileSpec, ...]:
-    return manifest.files + tuple(file for program in manifest.programs for file in program.files)
+    programs = manifest.programs
+    return manifest.files + tuple(file for one in programs for file in (*one.files, *one.cuda_files))
 
 
 def _check(root: Path, spec: FileSpec) -> None:

@@ -161,7 +161,7 @@ def _fused_builder(backend: str, options: BuilderOptions) -> _Builder:
         files = tuple(bundle_files.describe(path, folder) for path in built.paths)
         return dataclasses.replace(_plan(spec, files, built), activation_bytes=spec.activation_bytes)
 
-    return _Builder(compiled.FUSED, here, {}, build)
+    return _Builder(compiled.FUSED, here, fused_plans.SETTINGS, build)
 
 
 def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built) -> Plan:

@@ -1,7 +1,7 @@
 """What ONNX Runtime's own transformer optimiser makes of a program, kept where it is faster on this machine's GPU.
 
 The optimiser comes with ONNX Runtime (`onnxruntime.transformers`). It puts operators of the CUDA provider in place of
-groups of nodes: group norm with SiLU, convolutions in NHWC, gated GELU with its bias, skip layer norm.
+groups of nodes: group norm with SiLU and the sum before it, layer norm with the sum before it, convolutions in NHWC.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from calotype.manifest import ProgramSpec
 from calotype_export import bundle_files, gates, signatures
 from calotype_export.host_plans import HostPlan, summary
 from calotype_export.progress import Progress
-from calotype_export.timed_run import WARM_UPS, Given, run
+from calotype_export.timed_run import WARM_UPS, run
 
 # Program -> the optimiser's name for such a model; it has none for the others.
 MODEL_TYPES: Final[Mapping[str, str]] = {
@@ -45,6 +45,13 @@ CANDIDATES: Final[Mapping[str, Mapping[str, bool]]] = {
 _RUNS = 20
 _WON = 15  # of 20 runs in turn; by chance once in 50
 _ROUNDINGS = 16
+# What the manifest of such plans says of how they were chosen.
+SETTINGS: Final[Mapping[str, object]] = {
+    "candidates": [*CANDIDATES],
+    "runs": _RUNS,
+    "won": _WON,
+    "roundings": _ROUNDINGS,
+}
 _BOUNDS = {"fp16": _ROUNDINGS * 2.0**-11, "bf16": _ROUNDINGS * 2.0**-8}  # relative L2 of what is exported so
 
 
@@ -69,7 +76,7 @@ def optimise(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> Pr
     path = folder / f"{spec.name}_{spec.batch}.onnx"
     model.save_model_to_file(str(path), use_external_data_format=True)
     files = tuple(bundle_files.describe(one, folder) for one in sorted(folder.iterdir()))
-    return dataclasses.replace(spec, files=files, parameters=())
+    return dataclasses.replace(spec, files=files, parameters=(), cuda_files=())
 
 
 def _disguise_attentions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
@@ -106,53 +113,81 @@ def build(root: Path, spec: ProgramSpec, folder: Path, device: str, progress: Pr
     is no candidate; `progress` is told why.
     """
     begun = time.monotonic()
-    options = BackendOptions(device, compiled=False)
-    given = signatures.example(spec.inputs, 0)
-    (best,) = backends.load("onnxruntime", root, [spec], options)
-    expected, chosen = run(best, given)[0], None
-    for name, changes in CANDIDATES.items() if spec.name in MODEL_TYPES else ():
-        stage, made = f"compile {label(spec)} {name}", folder / name
-        try:
-            fused = optimise(root, spec, made, **changes)
-            if not operators(made / fused.files[0].path) - operators(root / spec.files[0].path):
-                progress(f"{stage}: nothing to fuse", 1, 1)
-                continue
-            (other,) = backends.load("onnxruntime", made, [fused], options)
-            won, said = _judge(best, other, given, expected)
-        except Exception as error:  # whatever a library raises is the reason
-            progress(f"{stage}: {type(error).__name__}: {error}", 1, 1)
-            continue
-        progress(f"{stage}: {said}", 1, 1)
-        loser, best = (best, other) if won else (other, best)
-        loser.close()
-        chosen = made if won else chosen
-    best.close()
-    paths = _keep(chosen, folder)
+    race = _Race(root, spec, BackendOptions(device, compiled=False))
+    try:
+        for name, changes in CANDIDATES.items() if spec.name in MODEL_TYPES else ():
+            stage = f"compile {label(spec)} {name}"
+            progress(stage, 0, 1)
+            said = race.enter(folder / name, changes)
+            progress(f"{stage}: {said}", 1, 1)
+    finally:
+        race.best.close()
+    paths = _keep(race.chosen, folder)
     layers, precisions = summary(paths[0] if paths else root / spec.files[0].path)
     size = sum(path.stat().st_size for path in paths) or sum(file.size for file in spec.files)
     return HostPlan(paths, time.monotonic() - begun, size, layers, precisions)
+
+
+class _Race:
+    """The fastest program so far, which is what was exported (`chosen` None) or a candidate's folder."""
+
+    def __init__(self, root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
+        self._root, self._spec, self._options = root, spec, options
+        self._given = signatures.example(spec.inputs, 0)
+        self._fused = [operators(root / spec.files[0].path)]
+        (self.best,) = backends.load("onnxruntime", root, [spec], options)
+        self.chosen: Path | None = None
+        self._expected: Mapping[str, Array] | None = None
+
+    def enter(self, folder: Path, changes: Mapping[str, bool]) -> str:
+        """Make a candidate in `folder` and let it run beside the best; what came of it."""
+        other: Program | None = None
+        won = False
+        try:
+            made = optimise(self._root, self._spec, folder, **changes)
+            fused = operators(folder / made.files[0].path)
+            if fused in self._fused:
+                return "nothing to fuse, or nothing else"
+            self._fused.append(fused)
+            (other,) = backends.load("onnxruntime", folder, [made], self._options)
+            won, said = self._judge(other)
+        except Exception as error:  # whatever a library raises is the reason
+            said = f"{type(error).__name__}: {error}"
+        if other is not None and won:
+            self.best, other, self.chosen = other, self.best, folder
+        if other is not None:
+            other.close()
+        return said
+
+    def _judge(self, other: Program) -> tuple[bool, str]:
+        """Whether `other` computes what was exported and is faster than the best, and how that was told."""
+        if self._expected is None:
+            self._expected = run(self.best, self._given)[0]
+        found = run(other, self._given)[0]
+        pairs = [found[name] for name in self._expected], [*self._expected.values()]
+        far = gates.distance(*pairs).relative_l2
+        bound = _BOUNDS.get(self._spec.precision, gates.FP32_BOUNDS[self._spec.name])
+        if not far <= bound:
+            return False, f"relative L2 {far:.1e} of what is exported, at most {bound:.1e} is let pass"
+        for program in (self.best, other) * WARM_UPS:
+            run(program, self._given)
+        seconds = np.array([self._pair(other, bool(number % 2)) for number in range(_RUNS)])
+        wins = int((seconds[:, 1] < seconds[:, 0]).sum())
+        before, after = 1e3 * np.median(seconds, axis=0)
+        said = f"{after:.2f} ms, before {before:.2f}; faster in {wins} of {_RUNS} runs"
+        return wins >= _WON, said
+
+    def _pair(self, other: Program, first: bool) -> tuple[float, float]:
+        """Seconds of a run of the best and of `other`, which comes first or second."""
+        turns = (other, self.best) if first else (self.best, other)
+        seconds = [run(program, self._given)[1] for program in turns]
+        return (seconds[1], seconds[0]) if first else (seconds[0], seconds[1])
 
 
 def operators(graph: Path) -> Counter[str]:
     """How many operators of a kind the graph has that ONNX itself does not know."""
     nodes = onnx.load(graph, load_external_data=False).graph.node
     return Counter(node.op_type for node in nodes if node.domain)
-
-
-def _judge(best: Program, other: Program, given: Given, expected: Mapping[str, Array]) -> tuple[bool, str]:
-    """Whether `other` computes what is `expected` and is faster than `best`, and how that was told."""
-    spec = best.spec
-    found = run(other, given)[0]
-    far = gates.distance([found[name] for name in expected], [*expected.values()]).relative_l2
-    bound = _BOUNDS.get(spec.precision, gates.FP32_BOUNDS[spec.name])
-    if not far <= bound:
-        return False, f"relative L2 {far:.1e} of what is exported, at most {bound:.1e} is let pass"
-    for program in (best, other) * WARM_UPS:
-        run(program, given)
-    pairs = np.array([(run(best, given)[1], run(other, given)[1]) for _ in range(_RUNS)])
-    wins = int((pairs[:, 1] < pairs[:, 0]).sum())
-    before, after = np.median(pairs, axis=0)
-    return wins >= _WON, f"{after * 1e3:.2f} ms, before {before * 1e3:.2f}; faster in {wins} of {_RUNS} runs"
 
 
 def _keep(chosen: Path | None, folder: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from calotype.manifest import Manifest, ParameterSpec, ProgramSpec
-from calotype_export import bundle_files, liveness, signatures, trace
+from calotype_export import bundle_files, cuda_graph, liveness, signatures, trace
 from calotype_export.programs import COMPONENTS
 from calotype_export.progress import Progress, silent
 from calotype_export.signatures import Sizes
@@ -55,25 +55,32 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
     batches = plan.decided.batches if name == "unet_step" else (1,)
     program, onnx = wrapped(name, model), plan.folder / "onnx"
     data, drafts = onnx / f"{name}.data", list[ProgramSpec]()
-    graphs: list[Path] = []
+    files: list[dict[str, Path]] = []  # of each batch size, by the field that names them
     with trace.weights(data) as stored:
         for index, batch in enumerate(batches):
             progress(f"export {name}", index, len(batches))
             inputs = signatures.inputs(name, batch, plan.decided, plan.sizes)
             graph = trace.trace(program, signatures.example_tensors(inputs, 0), program.outputs)
-            graphs.append(onnx / (f"{name}_{batch}.onnx" if name == "unet_step" else f"{name}.onnx"))
+            stem = f"{name}_{batch}" if name == "unet_step" else name
+            files.append({"files": onnx / f"{stem}.onnx"})
             outputs = trace.outputs(graph)
-            parameters = within(trace.write(graph, graphs[-1], stored), name)
+            parameters = within(trace.write(graph, files[-1]["files"], stored), name)
             if drafts and parameters != drafts[0].parameters:
                 raise RuntimeError(f"{name}: weights are called otherwise for batch {batch}")
             alive = liveness.activation_bytes(graph.graph)
             described = (inputs, outputs, (), parameters, alive, len(graph.graph))
             drafts.append(ProgramSpec(name, batch, plan.precision, *described))
+            if cuda_graph.replace_unknown(graph):
+                files[-1]["cuda_files"] = onnx / f"{stem}.cuda.onnx"
+                trace.write_graph(graph, files[-1]["cuda_files"])
     weights = bundle_files.describe(data, plan.folder)
     progress(f"export {name}", len(batches), len(batches))
+    described_files = [
+        {field: (bundle_files.describe(path, plan.folder), weights) for field, path in paths.items()}
+        for paths in files
+    ]
     return [
-        dataclasses.replace(draft, files=(bundle_files.describe(path, plan.folder), weights))
-        for draft, path in zip(drafts, graphs, strict=True)
+        dataclasses.replace(draft, **fields) for draft, fields in zip(drafts, described_files, strict=True)
     ]
 
 

@@ -148,9 +148,14 @@ def write(model: ir.Model, path: Path, stored: Weights) -> tuple[ParameterSpec, 
             name, shape, transposed = parameter
             where = (value.name or "", str(tensor.dtype.numpy()), shape, transposed, placed.offset or 0)
             parameters.append(ParameterSpec(name, *where))
+    write_graph(model, path)
+    return tuple(parameters)
+
+
+def write_graph(model: ir.Model, path: Path) -> None:
+    """Write the graph, whose large tensors lie in a file beside it already."""
     proto: Any = ir.serde.serialize_model(model)
     path.write_bytes(proto.SerializeToString(deterministic=True))
-    return tuple(parameters)
 
 
 def outputs(model: ir.Model) -> tuple[TensorSpec, ...]:

@@ -47,7 +47,7 @@ def test_only_backends_with_a_library_count_as_installed(only: pytest.MonkeyPatc
         (("openvino", "onnxruntime"), "fp16", "cpu", "openvino"),
         (("openvino", "onnxruntime"), "bf16", "cpu", "openvino"),
         (("onnxruntime",), "fp32", "cpu", "onnxruntime"),
-        (("openvino", "onnxruntime"), "bf16", "cuda:1", "onnxruntime"),
+        (("openvino", "onnxruntime"), "fp16", "cuda:1", "onnxruntime"),
     ],
 )
 def test_auto_takes_the_first_installed_of_the_documented_order(

@@ -1,4 +1,7 @@
-"""ONNX Runtime's CUDA provider without a GPU: the CPU's, reading and writing the stand-in's memory."""
+"""ONNX Runtime's CUDA provider without a GPU: the CPU's, reading and writing the stand-in's memory.
+
+It opens what the real one has kernels for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import inspect
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import onnxruntime as ort
 import pytest
 
 from tests.standin.cuda import Cuda
+from tests.standin.cuda_kernels import lacking
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -35,6 +40,8 @@ class CudaProvider:
             self.settings = settings
             cuda.check_allowed()
             assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+            if found := lacking(Path(path)):
+                raise RuntimeError(f"fallback to CPU EP has been explicitly disabled, and CUDA lacks {found}")
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
             options.intra_op_num_threads = 1
             return _Session(real(path, options, providers=["CPUExecutionProvider"]), cuda, settings)

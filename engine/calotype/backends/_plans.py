@@ -8,6 +8,7 @@ from pathlib import Path
 from calotype import compiled, trust
 from calotype.backends import BackendOptions
 from calotype.compiled import Machine, Plan, Requirements
+from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec
 
 Found = tuple[Path, Plan]
@@ -29,7 +30,10 @@ def plans(
     """
     if not options.compiled or backend not in compiled.backends(root):
         return [None for _ in specs]
-    found = [compiled.find(root, backend, spec, here, needs) for spec in specs]
+    try:
+        found = [compiled.find(root, backend, spec, here, needs) for spec in specs]
+    except BackendError as error:
+        raise BackendError(error.message, f"{error.hint}; without it, what was exported runs") from error
     for folder, plan in found:
         for file in plan.files:
             trust.check(folder / file.path, file.sha256)

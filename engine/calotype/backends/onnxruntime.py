@@ -30,11 +30,11 @@ DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int6
 def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
     """Load `specs` on the provider of `options.device`, with no other to fall back to.
 
-    On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the
-    CPU provider has no kernels for it. BundleError, BackendError.
+    On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the CPU
+    provider has no kernels for it, and the CUDA provider none that resize and clip. BundleError, BackendError.
     """
     for spec in specs:
-        _check(root, spec, options)
+        _check(root, _readable(spec, options), options)
     if options.kind == "cpu":
         here = _host.machine(ort.__version__)
         plans = _plans.plans(root, "onnxruntime", specs, here, _host.NEEDS, options)
@@ -50,7 +50,7 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     settings = _cuda_settings(options, int(device.stream))
     with _recording.beside():
         launchers = [
-            OrtLauncher(spec, _opener(root, spec, options, settings, plan), device)
+            OrtLauncher(spec, _opener(root, _readable(spec, options), options, settings, plan), device)
             for spec, plan in zip(specs, plans, strict=True)
         ]
         return [
@@ -59,11 +59,19 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
         ]
 
 
+def _readable(spec: ProgramSpec, options: BackendOptions) -> ProgramSpec:
+    """`spec` with the graph that the provider has kernels for as its own."""
+    if options.kind == "cpu" or not spec.cuda_files:
+        return spec
+    return dataclasses.replace(spec, files=spec.cuda_files)
+
+
 def _check(root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
-    if spec.precision == "bf16" and options.kind == "cpu":
+    if spec.precision == "bf16":
+        where, other = ("CPUs", "openvino") if options.kind == "cpu" else ("GPUs", "tensorrt")
         raise BackendError(
-            f"{label(spec)}: ONNX Runtime cannot compute bf16 on CPUs",
-            "use the backend openvino, or export with --precision fp32",
+            f"{label(spec)}: ONNX Runtime cannot compute bf16 on {where}",
+            f"use the backend {other}, or export with another --precision",
         )
     provider = PROVIDERS[options.kind]
     if provider not in ort.get_available_providers():
@@ -96,15 +104,15 @@ def _opener(
         session_options.add_external_initializers(
             list(weights), [_value(value) for value in weights.values()]
         )
-        path = root / spec.files[0].path
+        folder, files = root, spec.files
         if plan is not None and not weights:
-            path = plan[0] / plan[1].files[0].path
-            check(plan[0], dataclasses.replace(spec, files=plan[1].files))
+            folder, files = plan[0], plan[1].files
+            check(folder, dataclasses.replace(spec, files=files))
             if options.kind == "cpu":
                 session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        with reported(f"{label(spec)}: ONNX Runtime cannot load {spec.files[0].path}"):
+        with reported(f"{label(spec)}: ONNX Runtime cannot load {files[0].path}"):
             session = ort.InferenceSession(
-                str(path),
+                str(folder / files[0].path),
                 session_options,
                 providers=[(provider, dict(settings))],
                 enable_fallback=0,
@@ -179,7 +187,7 @@ def _session_options(options: BackendOptions) -> Any:
 
 
 def _cuda_settings(options: BackendOptions, stream: int) -> dict[str, str]:
-    """TF32 would round what the manifest calls fp32; convolutions are searched for once, at the first run."""
+    """TF32 would round what the manifest calls fp32. Convolutions are chosen by cuDNN's larger heuristics, once."""
     return {
         "device_id": str(options.index),
         "user_compute_stream": str(stream),
