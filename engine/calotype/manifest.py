@@ -65,7 +65,8 @@ class ProgramSpec:
     parameters: tuple[ParameterSpec, ...] = ()  # those that a LoRA may change: matrices and convolutions
     activation_bytes: int = 0  # what is alive at once between its nodes, run one by one; an estimate
     nodes: int = 0  # of the graph
-    cuda_files: tuple[FileSpec, ...] = ()  # for ONNX Runtime on a GPU, where it lacks a kernel for `files`
+    # for ONNX Runtime on a GPU, where it lacks a kernel for `files`
+    cuda_files: tuple[FileSpec, ...] = field(default=(), metadata=records.ADDED)
 
     def input(self, name: str) -> TensorSpec:
         """The input called `name`; KeyError where there is none."""

@@ -12,6 +12,9 @@ from typing import Any
 from calotype.errors import BundleError
 
 
+ADDED = MappingProxyType({"added": True})  # metadata of a field that older files of the same format lack
+
+
 def parse(kind: Any, text: str, where: str, version: int, hint: str) -> Any:
     """The JSON `text`, whose `format_version` must be `version`, as the dataclass `kind`.
 
@@ -59,8 +62,9 @@ def _read_record(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise BundleError(f"{where}: expected an object, found {value!r}")
     hints = typing.get_type_hints(kind)
-    missing = [name for name in hints if name not in value]
+    later = {field.name for field in dataclasses.fields(kind) if field.metadata == ADDED}
+    missing = [name for name in hints if name not in value and name not in later]
     unknown = [name for name in value if name not in hints]
     if missing or unknown:
         raise BundleError(f"{where}: missing fields {missing}, unknown fields {unknown}")
-    return kind(**{name: read(hints[name], value[name], f"{where}: {name}") for name in hints})
+    return kind(**{name: read(hints[name], entry, f"{where}: {name}") for name, entry in value.items()})

@@ -134,9 +134,21 @@ def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
 
 
 def test_missing_and_unknown_fields_are_named(folder: Path) -> None:
-    edit(folder, surprise=1)
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    del manifest["programs"][0]["batch"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert "programs[0]: missing fields ['batch'], unknown fields []" in refused(folder)
 
+    edit(folder, programs=[], surprise=1)
     assert "missing fields [], unknown fields ['surprise']" in refused(folder)
+
+
+def test_a_bundle_from_before_a_field_was_added_is_read(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    for program in manifest["programs"]:
+        del program["cuda_files"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert not any(program.cuda_files for program in Bundle.open(folder).manifest.programs)
 
 
 @pytest.mark.parametrize(
