@@ -11,7 +11,6 @@ from typing import Any
 
 from calotype.errors import BundleError
 
-
 ADDED = MappingProxyType({"added": True})  # metadata of a field that older files of the same format lack
 
 

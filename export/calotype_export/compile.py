@@ -152,7 +152,7 @@ def _fused_builder(backend: str, options: BuilderOptions) -> _Builder:
     here = machine(library.__version__, index)
     if not here.gpu:
         raise BackendError(
-            "onnxruntime on cuda: which operators are faster is measured, and no GPU was found",
+            f"onnxruntime on cuda: which operators are faster is measured, and no GPU was found{_driver(here)}",
             "compile where there is one, or run what is exported",
         )
 
@@ -195,6 +195,15 @@ def _library(backend: str) -> Any:
         ) from error
 
 
+def _driver(here: Machine) -> str:
+    """What may be the reason that no GPU was found: a driver that is too old for the runtime sees none."""
+    return (
+        f" (the driver knows CUDA {here.driver}, the runtime is {here.cuda})"
+        if here.driver
+        else " (no driver)"
+    )
+
+
 def _with_target(library: Any, backend: str, options: BuilderOptions, here: Machine) -> BuilderOptions:
     """The options with the compute capabilities that plans are built for: those asked for, or this machine's GPU's."""
     known = tensorrt_builder.capabilities(library)
@@ -211,13 +220,14 @@ def _with_target(library: Any, backend: str, options: BuilderOptions, here: Mach
             )
         if not here.gpu:
             raise BackendError(
-                f"{backend} needs a GPU to build plans, and found none", "compile where there is one"
+                f"{backend} needs a GPU to build plans, and found none{_driver(here)}",
+                "compile where there is one",
             )
         return options
     asked = options.compute_capabilities or ((here.compute_capability,) if here.gpu else ())
     if not asked:
         raise BackendError(
-            "this machine has no GPU to build plans for",
+            f"this machine has no GPU to build plans for{_driver(here)}",
             f"name some with --compute-capability; this library knows {', '.join(known)}",
         )
     own = not options.compute_capabilities and here.compute_capability not in known

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from calotype import Pipeline, backends, listing
 from calotype.backends import Array, BackendOptions, Program, _cuda_device
+from calotype.backends._onnxruntime_device import NEEDS
 from calotype.bundle import Bundle
 from calotype.compiled import FUSED, Compiled, Plan
 from calotype.errors import BackendError
@@ -162,15 +163,29 @@ def test_a_lora_runs_on_what_was_exported_and_taking_it_off_brings_the_plan_back
     assert np.array_equal(draw(pipeline), plain)
 
 
-def test_plans_of_another_gpu_are_refused_by_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_bundle(root, "onnxruntime", ON_GPU)
+def test_plans_of_another_machine_and_changed_ones_are_refused_by_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_candidates_take(monkeypatch, 0.5)
+    folder = compile_bundle(root, "onnxruntime", ON_GPU)
     here = _cuda_device.machine(onnxruntime.__version__)
-    other = dataclasses.replace(here, gpu="Another")
-    monkeypatch.setattr(_cuda_device, "machine", lambda *_: other)
-    message = (
-        r"(?s)gpu: built with '.*', found 'Another'.*--backend onnxruntime --device cuda, on this machine"
-    )
-    with pytest.raises(BackendError, match=message):
+    for field in NEEDS.exact:
+        with monkeypatch.context() as patched:
+            other = dataclasses.replace(here, **{field: "another"})
+            patched.setattr(_cuda_device, "machine", lambda *_, other=other: other)
+            message = (
+                rf"(?s){field}: built with '.*', found 'another'.*--device cuda, on this machine; without it"
+            )
+            with pytest.raises(BackendError, match=message):
+                Pipeline.load(root, "onnxruntime", device="cuda")
+    assert set(NEEDS.exact) == {"library", "system", "gpu", "compute_capability"}
+
+    weights = folder / "text_encoder_1.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(BackendError, match=r"text_encoder_1.onnx.data: expected sha256 .*, found"):
+        Pipeline.load(root, "onnxruntime", device="cuda")
+    monkeypatch.setenv("XDG_STATE_HOME", str(root / "another user's"))
+    with pytest.raises(BackendError, match="was not built by this user"):
         Pipeline.load(root, "onnxruntime", device="cuda")
 
 

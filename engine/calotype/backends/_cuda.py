@@ -141,8 +141,7 @@ class Device:
 
     def free_bytes(self) -> int:
         """Memory that nobody uses at the moment."""
-        status, free, _ = self.cuda.cudaMemGetInfo()
-        return int(free) if int(status) == 0 else 0
+        return int(self.call("cudaMemGetInfo"))  # and of how much
 
     def upload(self, target: int, source: int, size: int) -> None:
         """Copy `size` bytes from pinned memory to the device."""
