@@ -44,7 +44,7 @@ class _Drawer:
                 prompt=job.prompt, sample_steps=job.steps, seed=job.seed, cfg_scale=job.guidance_scale,
                 width=job.width, height=job.height, batch_count=job.batch, sample_method=METHODS[job.scheduler],
             )  # fmt: skip
-        pictures = np.stack([np.asarray(picture, np.float32) / 255 for picture in drawn])
+        pictures = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in drawn])
         seconds = time.perf_counter() - begun
         if save:
             save_drawn(save, pictures)
