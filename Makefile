@@ -6,6 +6,9 @@ TORCH_INDEX ?=
 BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
+# ONNX Runtime for CUDA, whose provider some tests open without a GPU; in a folder of its own, since pip would put it in
+# place of the one for CPUs
+CUDA_RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),.cache/onnxruntime-gpu/ready)
 # tests run in two processes of one thread each: tracing has only one, and is most of the time
 BESIDE := --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
@@ -19,7 +22,7 @@ help:  ## list the targets
 demo: .venv/ready  ## draw a contact sheet with the checkpoints in demo/ (demo/out/sheet.png)
 	$(BUILDER)python demo/sheet.py
 
-test: .venv/ready .venv-runtime/ready  ## run every test: the runtime's without torch, the others with it
+test: .venv/ready .venv-runtime/ready $(CUDA_RUNTIME)  ## run every test: the runtime's without torch, the others with it
 	$(BUILDER)python -m tests.bundles $(BUNDLES)
 	$(RUNTIME)python -m pytest $(BESIDE) tests/engine tests/backends tests/test_architecture.py
 	$(RUNTIME)python -m pytest --rehearse tests/gpu
@@ -93,6 +96,11 @@ else
 gpu:
 	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o benchmarks/results
 endif
+
+.cache/onnxruntime-gpu/ready: .venv/ready constraints.txt
+	rm -rf $(@D)
+	$(BUILDER)pip install --quiet --no-deps --constraint constraints.txt --target $(@D) onnxruntime-gpu
+	touch $@
 
 build: .venv/ready  ## wheel and source archive
 	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .

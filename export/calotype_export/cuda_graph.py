@@ -1,8 +1,8 @@
 """A program's graph in operators that ONNX Runtime's CUDA provider has kernels for, where they are not all such.
 
 A kernel is registered for the versions of an operator that it knows (`docs/OperatorKernels.md` of ONNX Runtime). Of
-what is exported at opset 23 it knows three in older versions alone, `InstanceNormalization`, `MaxPool` and `Pad`
-(microsoft/onnxruntime issues 26393 and 27729), and sessions on a GPU have no other provider to fall back to.
+what is exported at opset 23, 1.31.1 knows `InstanceNormalization` and `MaxPool` in older versions alone, and others
+`Pad` too (microsoft/onnxruntime issues 26393 and 27729); sessions on a GPU have no other provider to fall back to.
 """
 
 from __future__ import annotations

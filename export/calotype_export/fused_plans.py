@@ -20,12 +20,13 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from calotype import backends
 from calotype.backends import Array, BackendOptions, Program
 from calotype.backends._contract import label
 from calotype.manifest import ProgramSpec
-from calotype_export import bundle_files, gates, signatures
+from calotype_export import bundle_files, cuda_graph, gates, signatures
 from calotype_export.host_plans import HostPlan, summary
 from calotype_export.progress import Progress
 from calotype_export.timed_run import WARM_UPS, run
@@ -72,6 +73,7 @@ def optimise(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> Pr
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
         model = optimizer.optimize_model(graph, kind, optimization_options=wanted, opt_level=0, use_gpu=True)
     _restore_attentions(model.model, attentions)
+    _replace_unknown(model.model)
     folder.mkdir()
     path = folder / f"{spec.name}_{spec.batch}.onnx"
     model.save_model_to_file(str(path), use_external_data_format=True)
@@ -103,6 +105,13 @@ def _restore_attentions(model: onnx.ModelProto, attentions: Mapping[str, onnx.No
         if node.op_type == "Clip" and node.name in attentions:
             node.op_type = "Attention"
             node.attribute.extend(attentions[node.name].attribute)
+
+
+def _replace_unknown(model: onnx.ModelProto) -> None:
+    """Replace what the optimiser left and the provider has no kernel for: a VAE's group norm of three dimensions."""
+    completed = ir.serde.deserialize_model(model)
+    if cuda_graph.replace_unknown(completed):
+        model.CopyFrom(ir.serde.serialize_model(completed))
 
 
 def build(root: Path, spec: ProgramSpec, folder: Path, device: str, progress: Progress) -> HostPlan:

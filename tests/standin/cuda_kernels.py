@@ -2,7 +2,7 @@
 
 Of the operators that programs are exported with, and that the transformer optimiser makes. A kernel without a last
 version fits the first one alone (`KernelRegistry::VerifyVersion`): an operator that a newer opset defines anew has
-none.
+none. `tests/export/test_real_provider.py` holds the list to the provider of the version in `constraints.txt`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STANDARD: dict[str, tuple[tuple[tuple[int, int | None], ...], frozenset[int]]] 
     "Cast": (((13, 18), (19, 20), (21, 22), (23, None)), _ANY),
     "Clip": (((13, None),), _FLOATS),
     "Concat": (((13, None),), _ANY),
-    "Conv": (((11, 21), (22, None)), _FLOATS),  # 22 knows bfloat16 too
+    "Conv": (((11, 21), (22, None)), _WIDE),
     "Div": (((13, 13), (14, None)), _WIDE | {TensorProto.INT64}),
     "Exp": (((13, None),), _WIDE),
     "Expand": (((13, None),), _ANY),
@@ -38,7 +38,7 @@ _STANDARD: dict[str, tuple[tuple[tuple[int, int | None], ...], frozenset[int]]] 
     "Max": (((13, None),), _WIDE | {TensorProto.INT64}),
     "MaxPool": (((8, 9), (10, 10), (11, 11), (12, None)), _FLOATS),
     "Mul": (((13, 13), (14, None)), _WIDE | {TensorProto.INT64}),
-    "Pad": (((13, 17), (18, None)), _FLOATS),
+    "Pad": (((13, 17), (18, 18), (19, 20), (21, 22), (23, None)), _FLOATS),
     "Reciprocal": (((13, None),), _FLOATS),
     "ReduceL2": (((18, None),), _FLOATS),
     "ReduceMean": (((18, None),), _FLOATS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def install(monkeypatch: pytest.MonkeyPatch, state: Path, memory: int = 2**30) -
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)  # pyright: ignore[reportArgumentType]
     for name, module in MODULES.items():
         library = tensorrt.library(name, cuda)
-        library.__spec__ = "found"  # what find_spec looks for in a loaded module
+        library.__spec__ = ModuleSpec(module, None)  # what find_spec looks for in a loaded module
         monkeypatch.setitem(sys.modules, module, library)
         monkeypatch.delitem(sys.modules, f"calotype.backends.{name}", raising=False)
     return cuda

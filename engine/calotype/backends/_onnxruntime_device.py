@@ -22,8 +22,8 @@ class OrtLauncher:
     """A session whose provider launches on the device's stream; it records and replays a graph by itself.
 
     That graph cannot be part of another one (error 900; microsoft/onnxruntime pull request 32081 would change it), so a
-    whole schedule is one launch a row; and ONNX Runtime 1.31 waits after each replay. It records within the first run
-    of a session, in CUDA's global mode. Nothing was tried on a GPU.
+    whole schedule is one launch a row, which ONNX Runtime 1.31.1 does not wait for. It records within the first run of
+    a session, in CUDA's global mode (`tests/export/test_real_provider.py`). Nothing was tried on a GPU.
     """
 
     capturable = False
@@ -48,7 +48,7 @@ class OrtLauncher:
 
     def launch(self) -> None:
         """See `Launcher.launch`."""
-        with _recording.beside() if self._recorded else _recording.alone():  # a replay waits
+        with _recording.beside() if self._recorded else _recording.alone():  # other versions may wait
             self._session.run_with_iobinding(self._binding, self._options)
         self._recorded = True
 
