@@ -2,7 +2,8 @@
 
 A kernel is registered for the versions of an operator that it knows (`docs/OperatorKernels.md` of ONNX Runtime). Of
 what is exported at opset 23, 1.31.1 knows `InstanceNormalization` and `MaxPool` in older versions alone, and others
-`Pad` too (microsoft/onnxruntime issues 26393 and 27729); sessions on a GPU have no other provider to fall back to.
+`Pad` too (microsoft/onnxruntime issues 26393 and 27729), and `Clip` and `Resize` in other types than bfloat16; sessions
+on a GPU have no other provider to fall back to.
 """
 
 from __future__ import annotations
@@ -21,11 +22,38 @@ def replace_unknown(model: ir.Model) -> bool:
     graph = model.graph
     ones = dict[tuple[object, ...], ir.Value]()
     makers = {"InstanceNormalization": partial(_layer_norm, ones), "MaxPool": _largest, "Pad": _joined}
-    found = [node for node in graph if node.op_type in makers and not node.domain]
-    for number, node in enumerate(found):
+    makers_of_bfloat16 = {**makers, "Clip": _in_float32, "Resize": _in_float32}
+    found = [
+        (node, known[node.op_type])
+        for node in graph
+        if node.op_type in (known := makers_of_bfloat16 if _is_bfloat16(node) else makers) and not node.domain
+    ]
+    for number, (node, make) in enumerate(found):
         made = NewNodes(graph, f"cuda_{number}")
-        made.replace(node, makers[node.op_type](made, node))
+        made.replace(node, make(made, node))
     return bool(found)
+
+
+def _is_bfloat16(node: ir.Node) -> bool:
+    value = node.inputs[0] if node.inputs else None
+    return value is not None and value.dtype == ir.DataType.BFLOAT16
+
+
+def _in_float32(made: NewNodes, node: ir.Node) -> ir.Value:
+    """The same node between conversions: what only chooses among numbers rounds none of them."""
+    (output,) = node.outputs
+    if output.shape is None or not output.shape.is_static():
+        raise RuntimeError(f"{node.name}: its output has no fixed shape")
+    wide = [
+        made.add("Cast", [value], value.shape.numpy(), ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+        if value is not None and value.shape is not None and value.dtype == ir.DataType.BFLOAT16
+        else value
+        for value in node.inputs
+    ]
+    settings = {name: attribute.value for name, attribute in node.attributes.items()}
+    sides = output.shape.numpy()
+    result = made.add(node.op_type, wide, sides, ir.DataType.FLOAT, **settings)
+    return made.add("Cast", [result], sides, ir.DataType.BFLOAT16, to=ir.DataType.BFLOAT16)
 
 
 def _layer_norm(ones: dict[tuple[object, ...], ir.Value], made: NewNodes, node: ir.Node) -> ir.Value:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+import openvino
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,29 @@ def test_padding_and_pooling(
     (found,) = run(tmp_path / "padded.onnx", {"x": x.numpy()})
     assert np.array_equal(found, module({"x": x})["y"].numpy())
     assert not cuda_graph.replace_unknown(model)
+
+
+class Doubled(nn.Module):
+    """What is exported in bfloat16 with operators that the provider knows in other types alone."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = nn.functional.interpolate(inputs["x"].to(torch.bfloat16), scale_factor=2.0)
+        return {"y": torch.clamp(x, -0.5, 0.75).float()}
+
+
+def test_bfloat16_is_chosen_and_repeated_in_float32(tmp_path: Path) -> None:
+    x = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(3))
+    model = trace.trace(Doubled(), {"x": x}, ("y",))
+    trace.write_graph(model, tmp_path / "exported.onnx")
+    assert len(lacking(tmp_path / "exported.onnx")) == len(["Resize", "Clip"])
+    assert cuda_graph.replace_unknown(model)
+    trace.write_graph(model, tmp_path / "doubled.onnx")
+    assert lacking(tmp_path / "doubled.onnx") == []
+    core: Any = openvino.Core()
+    found = core.compile_model(tmp_path / "doubled.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
+        [x.numpy()]
+    )
+    assert np.array_equal(found["y"], Doubled()({"x": x})["y"].numpy())
 
 
 def test_what_it_cannot_replace_is_an_error() -> None:

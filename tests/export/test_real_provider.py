@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from calotype.bundle import Bundle
-from tests.bundles import RECIPES, bundle
+from calotype_export import build
+from tests.bundles import RECIPES, bundle, checkpoint
 from tests.engine import lora_files
 from tests.standin import cuda_libraries
 from tests.standin.cuda_kernels import lacking
@@ -40,6 +41,15 @@ def test_every_program_is_recorded_in_its_first_run_and_launched_from_then_on(
         assert program["last"] == {"cudaGraphLaunch": 1}  # it does not wait
         assert program["mode"] == _GLOBALLY  # which calotype.backends._recording is for
         assert program["changed"] == 0
+
+
+@pytest.mark.slow
+def test_bfloat16_runs_too(libraries: Path, tmp_path: Path) -> None:
+    source = str(checkpoint("plain"))
+    # this size: see tests/export/test_build.py
+    options = build.BuildOptions(source, tmp_path / "bundle", precision="bf16", size=(128, 64))
+    for program in call(libraries, "programs", str(build.build(options))):
+        assert program["last"] == {"cudaGraphLaunch": 1}
 
 
 def test_without_graphs_nothing_is_recorded(libraries: Path) -> None:

@@ -28,14 +28,14 @@ Array = NDArray[Any]
 MODULES: Mapping[str, str] = {"tensorrt_rtx": "tensorrt_rtx_bindings"}
 COMPILED_ONLY = ("tensorrt", "tensorrt_rtx")
 # What `auto` tries, by device and precision, first to last: on CPUs the faster one first (fp32 UNet of 80 M
-# weights, 64x64 latents: 7.5 s against 7.9 s on one core). ONNX Runtime has not all kernels in bf16, on neither.
+# weights, 64x64 latents: 7.5 s against 7.9 s on one core). ONNX Runtime has no kernels in bf16 on CPUs.
 ORDER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("cpu", "fp32"): ("openvino", "onnxruntime"),
     ("cpu", "fp16"): ("openvino", "onnxruntime"),
     ("cpu", "bf16"): ("openvino",),
     ("cuda", "fp32"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
     ("cuda", "fp16"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
-    ("cuda", "bf16"): ("tensorrt", "tensorrt_rtx"),
+    ("cuda", "bf16"): ("tensorrt", "tensorrt_rtx", "onnxruntime"),
 }
 
 

@@ -30,8 +30,8 @@ DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int6
 def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
     """Load `specs` on the provider of `options.device`, with no other to fall back to.
 
-    On CPUs float16 nodes are computed in float32 where there is no float16 kernel; bf16 is refused, since the CPU
-    provider has no kernels for it, and the CUDA provider none that resize and clip. BundleError, BackendError.
+    On CPUs float16 nodes are computed in float32 where there is no float16 kernel, and bf16 is refused, for which there
+    are none. BundleError, BackendError.
     """
     for spec in specs:
         _check(root, _readable(spec, options), options)
@@ -67,11 +67,10 @@ def _readable(spec: ProgramSpec, options: BackendOptions) -> ProgramSpec:
 
 
 def _check(root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
-    if spec.precision == "bf16":
-        where, other = ("CPUs", "openvino") if options.kind == "cpu" else ("GPUs", "tensorrt")
+    if spec.precision == "bf16" and options.kind == "cpu":
         raise BackendError(
-            f"{label(spec)}: ONNX Runtime cannot compute bf16 on {where}",
-            f"use the backend {other}, or export with another --precision",
+            f"{label(spec)}: ONNX Runtime cannot compute bf16 on CPUs",
+            "use the backend openvino, or export with another --precision",
         )
     provider = PROVIDERS[options.kind]
     if provider not in ort.get_available_providers():
