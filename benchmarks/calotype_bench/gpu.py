@@ -81,10 +81,10 @@ class Diary:
         self.path.write_text(json.dumps(self._found, indent=1) + "\n", "utf-8")
 
     def fail(self, stage: str, reason: str) -> None:
-        """Write down why `stage` found nothing."""
+        """Write down why `stage` failed, beside what it found, if anything."""
         print(f"failed: {stage}: {reason}", flush=True)
         self.failures[stage] = reason
-        self.note(stage, reason)
+        self.note(stage, self._found.get(stage, reason))
 
     def attempt(self, stage: str, work: Callable[[], T]) -> T | None:
         """What `work` gives; None where it fails, which is written down: other stages may fare better."""
@@ -100,7 +100,7 @@ def _test(diary: Diary, rehearse: bool) -> None:
     if found is not None:
         diary.note("tests", found)
         if found["status"]:
-            diary.failures["tests"] = found["said"]
+            diary.fail("tests", found["said"])
 
 
 def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -> list[Latency]:
@@ -114,7 +114,7 @@ def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -
     diary.note("plans of other capabilities", opened)
     for capability, answer in (opened or {}).items():
         if answer.startswith("not built"):
-            diary.failures[f"plans of other capabilities, {capability}"] = answer
+            diary.fail(f"plans of other capabilities, {capability}", answer)
     measured: list[Latency] = []
     for model in plan.models:
         found = diary.attempt(model, partial(gpu_models.measure, model, plan, known, where, folder / model))
@@ -143,7 +143,7 @@ def _try_techniques(diary: Diary, model: str, plan: Plan, usable: Sequence[str],
     for what, found in (("hoisting", hoisted), ("fusions", fused if plan.device != "cpu" else {})):
         for name, one in found.items():
             if isinstance(one, str):
-                diary.failures[f"{model}, {what}, {name}"] = one
+                diary.fail(f"{model}, {what}, {name}", one)
 
 
 def tests(rehearse: bool) -> dict[str, Any]:

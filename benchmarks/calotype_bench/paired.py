@@ -16,7 +16,7 @@ from calotype.backends import BackendOptions, Program
 from calotype.manifest import ProgramSpec
 from calotype_bench import machine
 from calotype_bench.statistics import ratio
-from calotype_export.timed_run import WARM_UPS, Given, run
+from calotype_export.timed_run import Given, in_turn, run
 
 Figures = dict[str, Any]
 
@@ -60,13 +60,10 @@ def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int)
 
     `given` are the inputs of each. `distance` is the relative L2 of `next_state`.
     """
-    for program, inputs in zip((one, other), given, strict=True):
-        for _ in range(WARM_UPS):
-            run(program, inputs)
     expected, found = (
         run(program, inputs)[0]["next_state"] for program, inputs in zip((one, other), given, strict=True)
     )
-    pairs = np.array([(run(one, given[0])[1], run(other, given[1])[1]) for _ in range(runs)])
+    pairs = in_turn((one, other), given, runs)
     before, after = np.median(pairs, axis=0)
     times = ratio(pairs[:, 1], pairs[:, 0])
     return {

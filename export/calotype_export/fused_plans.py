@@ -29,7 +29,7 @@ from calotype.manifest import ProgramSpec
 from calotype_export import bundle_files, cuda_graph, gates, signatures
 from calotype_export.host_plans import HostPlan, summary
 from calotype_export.progress import Progress
-from calotype_export.timed_run import WARM_UPS, run
+from calotype_export.timed_run import in_turn, run
 
 # Program -> the optimiser's name for such a model; it has none for the others.
 MODEL_TYPES: Final[Mapping[str, str]] = {
@@ -183,19 +183,11 @@ class _Race:
         bound = _BOUNDS.get(self._spec.precision, gates.FP32_BOUNDS[self._spec.name])
         if not far <= bound:
             return False, f"relative L2 {far:.1e} of what is exported, at most {bound:.1e} is let pass"
-        for program in (self.best, other) * WARM_UPS:
-            run(program, self._given)
-        seconds = np.array([self._pair(other, bool(number % 2)) for number in range(_RUNS)])
+        seconds = in_turn((self.best, other), (self._given, self._given), _RUNS)
         wins = int((seconds[:, 1] < seconds[:, 0]).sum())
         before, after = 1e3 * np.median(seconds, axis=0)
         said = f"{after:.2f} ms, before {before:.2f}; faster in {wins} of {_RUNS} runs"
         return wins >= _WON, said
-
-    def _pair(self, other: Program, first: bool) -> tuple[float, float]:
-        """Seconds of a run of the best and of `other`, which comes first or second."""
-        turns = (other, self.best) if first else (self.best, other)
-        seconds = [run(program, self._given)[1] for program in turns]
-        return (seconds[1], seconds[0]) if first else (seconds[0], seconds[1])
 
 
 def operators(graph: Path) -> Counter[str]:

@@ -22,7 +22,7 @@ from calotype.bundle import Bundle
 from calotype.compiled import FUSED, Compiled, Plan
 from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec
-from calotype_export import fused_plans, signatures
+from calotype_export import fused_plans, signatures, timed_run
 from calotype_export.compile import compile_bundle
 from calotype_export.tensorrt_builder import BuilderOptions
 from calotype_export.timed_run import Given, run
@@ -70,7 +70,7 @@ def let_candidates_take(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None
         outputs, _ = run(program, given)
         return outputs, 1.0 if program.spec.files[0].path.startswith("onnx/") else seconds
 
-    monkeypatch.setattr(fused_plans, "run", timed)
+    monkeypatch.setattr(timed_run, "run", timed)
 
 
 def plans(root: Path) -> dict[str, Plan]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from calotype import compiled, trust
@@ -15,23 +16,28 @@ Found = tuple[Path, Plan]
 """A plan, and the folder of its files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was compiled for `backend`, and what it has to fit: `here` describes this machine, when it is asked."""
+
+    backend: str
+    needs: Requirements
+    here: Callable[[], Machine]
+
+
 def plans(
-    root: Path,
-    backend: str,
-    specs: Sequence[ProgramSpec],
-    here: Machine,
-    needs: Requirements,
-    options: BackendOptions,
+    root: Path, specs: Sequence[ProgramSpec], kept: Kept, options: BackendOptions
 ) -> list[Found | None]:
     """The plan of each of `specs`, with its folder; None for those that run as they were exported.
 
-    These are all where nothing was compiled for `backend`, or where `options` leave it out. BackendError where
+    These are all where nothing was compiled for the backend, or where `options` leave it out. BackendError where
     something was, but not for this machine, or not by this user: nothing is compiled silently.
     """
-    if not options.compiled or backend not in compiled.backends(root):
+    if not options.compiled or kept.backend not in compiled.backends(root):
         return [None for _ in specs]
+    here = kept.here()
     try:
-        found = [compiled.find(root, backend, spec, here, needs) for spec in specs]
+        found = [compiled.find(root, kept.backend, spec, here, kept.needs) for spec in specs]
     except BackendError as error:
         raise BackendError(error.message, f"{error.hint}; without it, what was exported runs") from error
     for folder, plan in found:

@@ -36,15 +36,15 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     for spec in specs:
         _check(root, _readable(spec, options), options)
     if options.kind == "cpu":
-        here = _host.machine(ort.__version__)
-        plans = _plans.plans(root, "onnxruntime", specs, here, _host.NEEDS, options)
+        kept = _plans.Kept("onnxruntime", _host.NEEDS, lambda: _host.machine(ort.__version__))
+        plans = _plans.plans(root, specs, kept, options)
         return [
             BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
             for spec, plan in zip(specs, plans, strict=True)
         ]
     ort.preload_dlls()  # CUDA and cuDNN of pip's packages; elsewhere the loader finds them by itself
-    here = _cuda_device.machine(ort.__version__, options.index)
-    plans = _plans.plans(root, FUSED, specs, here, NEEDS, options)
+    kept = _plans.Kept(FUSED, NEEDS, lambda: _cuda_device.machine(ort.__version__, options.index))
+    plans = _plans.plans(root, specs, kept, options)
     device = Device(options.index)
     memory.check(memory.of_graphs(specs, options.graphs), device.free_bytes(), options.device)
     settings = _cuda_settings(options, int(device.stream))

@@ -31,8 +31,8 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
             f"the backend openvino runs on cpu, found device {options.device}",
             "use the backend onnxruntime for cuda",
         )
-    here = _host.machine(ov.__version__)
-    plans = _plans.plans(root, "openvino", specs, here, _host.NEEDS, options)
+    kept = _plans.Kept("openvino", _host.NEEDS, lambda: _host.machine(ov.__version__))
+    plans = _plans.plans(root, specs, kept, options)
     return [_load(root, spec, options, plan) for spec, plan in zip(specs, plans, strict=True)]
 
 
