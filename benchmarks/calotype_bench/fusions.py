@@ -15,7 +15,7 @@ from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
 from calotype_bench import paired
 from calotype_bench.paired import Figures
-from calotype_export import fused_plans, signatures
+from calotype_export import fused_plans, ort_optimiser, signatures
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def measure(root: Path, device: str, runs: int) -> dict[str, Figures | str]:
     `fused` counts the operators that are new.
     """
     found: dict[str, Figures | str] = {}
-    for name in fused_plans.CANDIDATES:
+    for name in fused_plans.GRAPHS:
         try:
             found[name] = _beside(root, name, BackendOptions(device, compiled=False), runs)
         except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
@@ -54,13 +54,13 @@ def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figure
     spec = Bundle.open(root).program("unet_step")
     with tempfile.TemporaryDirectory(prefix="fusions-") as folder:
         made = Path(folder) / name
-        fused = fused_plans.optimise(root, spec, made, **fused_plans.CANDIDATES[name])
+        fused = ort_optimiser.optimise(root, spec, made, **fused_plans.GRAPHS[name])
         given = signatures.example(spec.inputs, 0)
         with ExitStack() as opened:
             (one,) = paired.loaded(opened, "onnxruntime", root, [spec], options)
             (other,) = paired.loaded(opened, "onnxruntime", made, [fused], options)
             found = paired.compare(one, other, (given, given), runs)
-        found["fused"] = dict(fused_plans.operators(made / fused.files[0].path))
+        found["fused"] = dict(ort_optimiser.operators(made / fused.files[0].path))
     return found
 
 

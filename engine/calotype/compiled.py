@@ -24,6 +24,7 @@ FORMAT_VERSION = 3
 # Plans for ONNX Runtime's CUDA provider: graphs with fused operators. One without files runs as it was exported, which
 # was faster.
 FUSED = "onnxruntime-cuda"
+SETTINGS = ("fuse_conv_bias", "prefer_nhwc")  # of that provider, which plans may switch on
 _HINT = "compile the bundle again"
 
 
@@ -51,9 +52,7 @@ class Plan:
     sources: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    files: tuple[
-        FileSpec, ...
-    ]  # the plan, and what it refers to; relative to the folder of the compiled manifest
+    files: tuple[FileSpec, ...]  # the plan, and what it refers to; relative to the manifest's folder
     build_seconds: float
     activation_bytes: int  # device memory for intermediate results
     weight_bytes: int
@@ -61,6 +60,7 @@ class Plan:
     unfused_attentions: tuple[str, ...]  # of them, those that are made of several kernels
     layers: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layers of a kind
     precisions: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # how many layer outputs of a dtype
+    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY, metadata=records.ADDED)  # see SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ class Compiled:
     def to_json(self) -> str:
         """The text of the manifest."""
         plans = tuple(
-            dataclasses.replace(plan, layers=dict(plan.layers), precisions=dict(plan.precisions))
+            dataclasses.replace(
+                plan, layers=dict(plan.layers), precisions=dict(plan.precisions), settings=dict(plan.settings)
+            )
             for plan in self.plans
         )
         plain = dataclasses.replace(self, options=dict(self.options), plans=plans)
@@ -114,6 +116,10 @@ def _check_plan(plan: Plan, path: Path, backend: str) -> None:
             raise BundleError(f"{where}: {file.path!r} is no plain file beside the manifest", _HINT)
     if not all(type(count) is int for count in (*plan.layers.values(), *plan.precisions.values())):
         raise BundleError(f"{where}: layers and precisions are counts", _HINT)
+    if not all(name in SETTINGS and value == "1" for name, value in plan.settings.items()):
+        raise BundleError(
+            f"{where}: expected settings of {', '.join(SETTINGS)}, found {dict(plan.settings)}", _HINT
+        )
     unknown = {tensor.dtype for tensor in (*plan.inputs, *plan.outputs)} - ITEM_BYTES.keys()
     if unknown:
         raise BundleError(

@@ -158,10 +158,11 @@ def _fused_builder(backend: str, options: BuilderOptions) -> _Builder:
 
     def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
         built = fused_plans.build(root, spec, folder, f"cuda:{index}", progress)
-        files = tuple(bundle_files.describe(path, folder) for path in built.paths)
-        return dataclasses.replace(_plan(spec, files, built), activation_bytes=spec.activation_bytes)
+        files = tuple(bundle_files.describe(path, folder) for path in built.plan.paths)
+        plan = _plan(spec, files, built.plan)
+        return dataclasses.replace(plan, activation_bytes=spec.activation_bytes, settings=built.settings)
 
-    return _Builder(compiled.FUSED, here, fused_plans.SETTINGS, build)
+    return _Builder(compiled.FUSED, here, fused_plans.RULES, build)
 
 
 def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built) -> Plan:

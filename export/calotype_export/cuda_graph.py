@@ -1,4 +1,4 @@
-"""A program's graph in operators that ONNX Runtime's CUDA provider has kernels for, where they are not all such.
+"""A program's graph in operators that ONNX Runtime's CUDA provider has kernels for, where what is exported is not.
 
 A kernel is registered for the versions of an operator that it knows (`docs/OperatorKernels.md` of ONNX Runtime). Of
 what is exported at opset 23, 1.31.1 knows `InstanceNormalization` and `MaxPool` in older versions alone, and others
@@ -14,7 +14,14 @@ from itertools import product
 import numpy as np
 import onnx_ir as ir
 
+from calotype_export import attention_heads
 from calotype_export.new_nodes import NewNodes
+
+
+def adapt(model: ir.Model) -> bool:
+    """Make of `model` what the provider has kernels for, and fewer to launch; whether anything changed."""
+    replaced = replace_unknown(model)
+    return attention_heads.join(model) or replaced
 
 
 def replace_unknown(model: ir.Model) -> bool:

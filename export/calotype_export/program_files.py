@@ -70,7 +70,7 @@ def _export(name: str, model: torch.nn.Module, plan: _Plan, progress: Progress) 
             alive = liveness.activation_bytes(graph.graph)
             described = (inputs, outputs, (), parameters, alive, len(graph.graph))
             drafts.append(ProgramSpec(name, batch, plan.precision, *described))
-            if cuda_graph.replace_unknown(graph):
+            if cuda_graph.adapt(graph):
                 files[-1]["cuda_files"] = onnx / f"{stem}.cuda.onnx"
                 trace.write_graph(graph, files[-1]["cuda_files"])
     weights = bundle_files.describe(data, plan.folder)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.manifest import ParameterSpec, TensorSpec
+from calotype_export.attention_heads import note_causal_masks
 from calotype_export.instance_norm import as_instance_norms
 
 # Opset 23 has fused Attention nodes, and is the newest that torch 2.13 writes. On the same UNet it gives the smallest
@@ -83,6 +84,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, .
         raise RuntimeError("torch.onnx.export returned no program")
     _mark_parameters(program.model, dict(module.named_parameters()))
     as_instance_norms(program.model)
+    note_causal_masks(program.model)
     _strip(program.model)
     _rename_namesakes(program.model)
     return program.model

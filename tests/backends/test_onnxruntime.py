@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,21 @@ class TestOnAGpu:
     def test_the_session_launches_on_the_programs_stream(
         self, program: Program, provider: CudaProvider, cuda: Cuda, graphs: bool
     ) -> None:
-        settings = provider.settings
+        settings = provider.given[-1]
         assert cuda.cudaStreamSynchronize(int(settings["user_compute_stream"]))[0] == 0
         assert settings["enable_cuda_graph"] == str(int(graphs))
         assert (settings["device_id"], settings["use_tf32"]) == ("0", "0")
+
+    @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("fp16", "1"), ("bf16", "1")])
+    def test_tf32_is_off_where_it_would_round(
+        self, provider: CudaProvider, tmp_path: Path, precision: str, tf32: str, graphs: bool
+    ) -> None:
+        spec = step_programs.write(tmp_path, precision)
+        with contextlib.suppress(
+            BackendError
+        ):  # the processor, which the stand-in computes with, has no bf16
+            backend.load(tmp_path, [spec], BackendOptions("cuda", graphs=graphs))
+        assert provider.given[-1]["use_tf32"] == tf32
 
     def test_pipelines_are_loaded_and_closed_while_others_record(
         self, provider: CudaProvider, graphs: bool

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import openvino
@@ -35,11 +36,15 @@ def run(path: Path, given: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "spec"), PROGRAMS, ids=called)
 def test_every_program_has_a_graph_that_the_provider_has_kernels_for(name: str, spec: ProgramSpec) -> None:
-    for_cpu, for_cuda = (
-        bundle(name) / files[0].path for files in (spec.files, spec.cuda_files or spec.files)
-    )
+    for_cpu, for_cuda = (bundle(name) / files[0].path for files in (spec.files, spec.cuda_files))
     assert lacking(for_cuda) == []
-    assert bool(lacking(for_cpu)) == bool(spec.cuda_files)
+    transposed = [
+        node.op_type
+        for node in onnx.load(for_cuda, load_external_data=False).graph.node
+        if node.op_type == "Transpose" and [*node.attribute[0].ints] == [0, 2, 1, 3]
+    ]
+    assert not transposed  # heads of attention stay where they are
+    assert bool(lacking(for_cpu)) == (spec.name in ("unet_step", "vae_decoder", "depth_estimator"))
 
 
 @pytest.mark.parametrize(("name", "spec"), WITH_TWO, ids=called)
@@ -127,3 +132,38 @@ def test_what_it_cannot_replace_is_an_error() -> None:
         cuda_graph.replace_unknown(pooled(nn.MaxPool2d(3, 2, padding=1)))
     with pytest.raises(RuntimeError, match="expected constant padding of every axis, found reflect"):
         cuda_graph.replace_unknown(pooled(nn.ReflectionPad2d(1)))
+
+
+class Attending(nn.Module):
+    """Attention of three heads, as diffusers and transformers write it."""
+
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        tokens = inputs["x"]
+        batch, count, width = tokens.shape
+        parted = [(k * tokens).view(batch, count, 3, width // 3).transpose(1, 2) for k in (1, 2, 3)]
+        found = nn.functional.scaled_dot_product_attention(*parted, attn_mask=self.mask)
+        return {"y": found.transpose(1, 2).reshape(batch, count, width)}
+
+
+@pytest.mark.parametrize(
+    ("mask", "inputs"),
+    [(None, 3), (torch.ones(5, 5).tril().bool(), 3), (torch.ones(5, 5).triu().bool(), 4)],
+    ids=["none", "causal", "another"],
+)
+def test_heads_of_attention_stay_side_by_side(mask: Tensor | None, inputs: int, tmp_path: Path) -> None:
+    module = Attending(mask)
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4))
+    model = trace.trace(module, {"x": x}, ("y",))
+    assert cuda_graph.adapt(model)
+    trace.write_graph(model, tmp_path / "attending.onnx")
+    (attention,) = [node for node in model.graph if node.op_type == "Attention"]
+    assert (len(attention.inputs), [node for node in model.graph if node.op_type == "Transpose"]) == (
+        inputs,
+        [],
+    )
+    (found,) = run(tmp_path / "attending.onnx", {"x": x.numpy()})
+    np.testing.assert_allclose(found, module({"x": x})["y"].numpy(), atol=1e-5)

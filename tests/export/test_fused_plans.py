@@ -13,22 +13,20 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from calotype import Pipeline, backends, listing
+from calotype import Pipeline, listing
 from calotype.backends import Array, BackendOptions, Program, _cuda_device
+from calotype.backends import onnxruntime as onnxruntime_backend
 from calotype.backends._onnxruntime_device import NEEDS
-from calotype.bundle import Bundle
 from calotype.compiled import FUSED, Compiled, Plan
-from calotype.errors import BackendError
+from calotype.errors import BackendError, BundleError
 from calotype.manifest import ProgramSpec
-from calotype_export import fused_plans, signatures, timed_run
+from calotype_export import fused_plans, ort_optimiser, timed_run
 from calotype_export.compile import compile_bundle
 from calotype_export.tensorrt_builder import BuilderOptions
 from calotype_export.timed_run import Given, run
 from tests.bundles import bundle
 from tests.engine import lora_files
-from tests.export.fused_operators import OPERATORS
 from tests.standin import gpu
 from tests.standin.cuda import Cuda
 from tests.standin.onnxruntime import CudaProvider
@@ -37,11 +35,15 @@ ON_GPU = BuilderOptions(gpu=0)
 
 
 @pytest.fixture(autouse=True)
+def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
+    """A provider on it, which computes what the CPU's has kernels for."""
+    return CudaProvider(cuda, monkeypatch)
+
+
+@pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cuda:
-    """A machine with the stand-in GPU, whose provider computes what the CPU's has kernels for."""
-    installed = gpu.install(monkeypatch, tmp_path / "state")
-    CudaProvider(installed, monkeypatch)
-    return installed
+    """A machine with the stand-in GPU."""
+    return gpu.install(monkeypatch, tmp_path / "state")
 
 
 @pytest.fixture
@@ -63,13 +65,22 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def let_candidates_take(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Say that candidates take `seconds`, and exported programs 1."""
+def let_candidates_take(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Say that programs of a graph of the optimiser's take `fused` seconds, with settings `set`, others 1."""
+    taken: dict[Program, float] = {}
+    load = onnxruntime_backend.load_chosen
+
+    def loaded(root: Path, specs: Any, options: BackendOptions, chosen: Any) -> Any:
+        programs = load(root, specs, options, chosen)
+        for program, one in zip(programs, chosen, strict=True):
+            of_graph = seconds.get("fused", 1.0) if one is not None and one.files else 1.0
+            taken[program] = of_graph * (seconds.get("set", 1.0) if one is not None and one.settings else 1.0)
+        return programs
 
     def timed(program: Program, given: Given) -> tuple[dict[str, Array], float]:
-        outputs, _ = run(program, given)
-        return outputs, 1.0 if program.spec.files[0].path.startswith("onnx/") else seconds
+        return run(program, given)[0], taken[program]
 
+    monkeypatch.setattr(onnxruntime_backend, "load_chosen", loaded)
     monkeypatch.setattr(timed_run, "run", timed)
 
 
@@ -87,7 +98,7 @@ def draw(pipeline: Pipeline) -> Array:
 def test_operators_that_are_faster_are_kept_and_run(
     root: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_candidates_take(monkeypatch, 0.5)
+    let_candidates_take(monkeypatch, fused=0.5)
     told: list[str] = []
     compile_bundle(root, "onnxruntime", ON_GPU, lambda stage, *_: told.append(stage))
 
@@ -114,19 +125,44 @@ def test_operators_that_are_faster_are_kept_and_run(
 def test_operators_that_are_slower_are_not_kept(
     root: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_candidates_take(monkeypatch, 1.0)
+    let_candidates_take(monkeypatch)
     compile_bundle(root, "onnxruntime", ON_GPU)
-    assert not any(plan.files for plan in plans(root).values())
+    assert not any(plan.files or plan.settings for plan in plans(root).values())
     opened.clear()
     Pipeline.load(root, "onnxruntime", device="cuda")
     assert opened
     assert not any("compiled" in path for path in opened)
 
 
+def test_settings_that_are_faster_are_kept_and_taken_only_if_they_are_known(
+    root: Path, monkeypatch: pytest.MonkeyPatch, provider: CudaProvider
+) -> None:
+    let_candidates_take(monkeypatch, set=0.5)
+    folder = compile_bundle(root, "onnxruntime", ON_GPU)
+    found = plans(root)
+    assert dict(found["vae_decoder"].settings) == {
+        "fuse_conv_bias": "1"
+    }  # the second was no faster than the first
+    assert not found["text_encoder"].settings  # it has no convolutions
+    provider.given.clear()
+    Pipeline.load(root, "onnxruntime", device="cuda")
+    without = [one for one in provider.given if "fuse_conv_bias" not in one]
+    assert len(without) == len(["text encoder"]) < len(provider.given)
+
+    manifest = folder / "manifest.json"
+    manifest.write_text(
+        manifest.read_text("utf-8").replace('fuse_conv_bias": "1', 'gpu_external_alloc": "1'), "utf-8"
+    )
+    with pytest.raises(
+        BundleError, match=r"expected settings of fuse_conv_bias, prefer_nhwc, found .*external_alloc"
+    ):
+        Pipeline.load(root, "onnxruntime", device="cuda")
+
+
 def test_operators_that_compute_something_else_are_not_kept(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fused_plans.optimise
+    real = ort_optimiser.optimise
 
     def wrong(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> ProgramSpec:
         made = real(root, spec, folder, **changes)
@@ -137,7 +173,7 @@ def test_operators_that_compute_something_else_are_not_kept(
         onnx.save(model, path, save_as_external_data=True, location=made.files[1].path)
         return made
 
-    let_candidates_take(monkeypatch, 0.5)
+    let_candidates_take(monkeypatch, fused=0.5)
     monkeypatch.setattr(fused_plans, "optimise", wrong)
     told: list[str] = []
     compile_bundle(root, "onnxruntime", ON_GPU, lambda stage, *_: told.append(stage))
@@ -148,7 +184,7 @@ def test_operators_that_compute_something_else_are_not_kept(
 def test_a_lora_runs_on_what_was_exported_and_taking_it_off_brings_the_plan_back(
     root: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_candidates_take(monkeypatch, 0.5)
+    let_candidates_take(monkeypatch, fused=0.5)
     compile_bundle(root, "onnxruntime", ON_GPU)
     pipeline = Pipeline.load(root, "onnxruntime", device="cuda")
     plain = draw(pipeline)
@@ -166,7 +202,7 @@ def test_a_lora_runs_on_what_was_exported_and_taking_it_off_brings_the_plan_back
 def test_plans_of_another_machine_and_changed_ones_are_refused_by_name(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_candidates_take(monkeypatch, 0.5)
+    let_candidates_take(monkeypatch, fused=0.5)
     folder = compile_bundle(root, "onnxruntime", ON_GPU)
     here = _cuda_device.machine(onnxruntime.__version__)
     for field in NEEDS.exact:
@@ -204,26 +240,3 @@ def test_it_needs_a_gpu_and_onnx_runtime(root: Path, cuda: Cuda, monkeypatch: py
     monkeypatch.setattr(cuda, "cudaGetDeviceCount", lambda: (0, 0))
     with pytest.raises(BackendError, match="is measured, and no GPU was found"):
         compile_bundle(root, "onnxruntime", ON_GPU)
-
-
-@pytest.mark.parametrize("candidate", fused_plans.CANDIDATES)
-def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path: Path) -> None:
-    """By the operators' definitions, since no processor runs them."""
-    spec = Bundle.open(bundle("plain")).program("unet_step")
-    fused = fused_plans.optimise(
-        bundle("plain"), spec, tmp_path / "made", **fused_plans.CANDIDATES[candidate]
-    )
-    path = tmp_path / "made" / fused.files[0].path
-    found = fused_plans.operators(path)
-    assert found["GroupNorm"] > 5
-    assert found["SkipGroupNorm"] > 5
-    assert found["SkipLayerNormalization"] > 5
-    assert bool(found["NhwcConv"]) == (candidate == "fused")
-
-    given = signatures.example(spec.inputs, 0)
-    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
-    expected, _ = run(program, given)
-    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
-    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
-    for tensor, value in zip(spec.outputs, outputs, strict=True):
-        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)

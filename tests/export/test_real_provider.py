@@ -41,15 +41,30 @@ def test_every_program_is_recorded_in_its_first_run_and_launched_from_then_on(
         assert program["last"] == {"cudaGraphLaunch": 1}  # it does not wait
         assert program["mode"] == _GLOBALLY  # which calotype.backends._recording is for
         assert program["changed"] == 0
+        assert not [
+            name for name in program["first"] if "TransposeQKV" in name
+        ]  # heads of attention stay where they are
 
 
 @pytest.mark.slow
-def test_bfloat16_runs_too(libraries: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_has_no_product_in_float32_and_fuses(
+    precision: str, libraries: Path, tmp_path: Path
+) -> None:
     source = str(checkpoint("plain"))
     # this size: see tests/export/test_build.py
-    options = build.BuildOptions(source, tmp_path / "bundle", precision="bf16", size=(128, 64))
-    for program in call(libraries, "programs", str(build.build(options))):
+    root = build.build(build.BuildOptions(source, tmp_path / "bundle", precision=precision, size=(128, 64)))
+    for program in call(libraries, "programs", str(root)):
         assert program["last"] == {"cudaGraphLaunch": 1}
+        assert ("cublasSgemm_v2" in program["first"]) == (program["spec"][2] == "fp32")  # use_tf32 may be on
+    told = [line for line in call(libraries, "compiled", str(root)) if ": " in line]
+    graphs, settings = ["text encoder", "VAE encoder", "VAE decoder", "step"], ["safety checker"]
+    if precision == "fp16":
+        assert len(told) == 2 * len(graphs) + 2 * len([*graphs[1:], *settings])
+    else:
+        assert len(told) == len(graphs[1:]) + 2 * len(settings)
+    for line in told:
+        assert "faster in" in line or line.endswith("nothing to fuse, or nothing else")
 
 
 def test_without_graphs_nothing_is_recorded(libraries: Path) -> None:
@@ -81,6 +96,12 @@ def test_the_stand_ins_list_of_kernels_is_the_providers_own(name: str, libraries
 def test_the_optimisers_graphs_are_opened_and_run(libraries: Path, tmp_path: Path) -> None:
     root = shutil.copytree(bundle("plain"), tmp_path / "bundle")
     told = [line for line in call(libraries, "compiled", str(root)) if ": " in line]
-    assert len(told) == 2 * len(["text encoder", "step", "step of two", "VAE encoder", "VAE decoder"])
+    graphs, settings = (
+        ["text encoder", "step", "step of two", "VAE encoder", "VAE decoder"],
+        ["safety checker"],
+    )
+    assert len(told) == 2 * len(graphs) + 2 * len(
+        [*graphs[1:], *settings]
+    )  # a text encoder has no convolutions
     for line in told:
         assert "faster in" in line or line.endswith("nothing to fuse, or nothing else")

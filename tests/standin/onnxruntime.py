@@ -23,11 +23,11 @@ _CUDA = "CUDAExecutionProvider"
 
 
 class CudaProvider:
-    """Puts sessions that ask for CUDA in place of the real ones. `settings` are the provider's, of the last session."""
+    """Puts sessions that ask for CUDA in place of the real ones. `given`: each one's settings."""
 
     def __init__(self, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cuda = cuda
-        self.settings: dict[str, str] = {}
+        self.given: list[dict[str, str]] = []
         real = ort.InferenceSession
         monkeypatch.setattr(ort, "get_available_providers", lambda: [_CUDA, "CPUExecutionProvider"])
 
@@ -37,7 +37,7 @@ class CudaProvider:
             ((name, settings),) = providers
             if name != _CUDA:
                 return real(path, options, providers=providers, **rest)
-            self.settings = settings
+            self.given.append(settings)
             cuda.check_allowed()
             assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
             if found := lacking(Path(path)):

@@ -87,7 +87,12 @@ def programs(root: str, graphs: str = "graphs") -> list[dict[str, Any]]:
             )
         taken = [[calls.of(lambda one=program: one.run({})) for program in loaded] for _ in range(_RUNS)]
         return [
-            {"name": spec.name, "batch": spec.batch, "first": first, "last": last, **calls.recorded()}
+            {
+                "spec": [spec.name, spec.batch, spec.precision],
+                "first": first,
+                "last": last,
+                **calls.recorded(),
+            }
             for spec, first, last in zip(specs, taken[0], taken[-1], strict=True)
         ]
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calotype import compiled, trust
 from calotype.backends import BackendOptions
-from calotype.compiled import Machine, Plan, Requirements
+from calotype.compiled import Machine, Requirements
 from calotype.errors import BackendError
-from calotype.manifest import ProgramSpec
+from calotype.manifest import FileSpec, ProgramSpec
 
-Found = tuple[Path, Plan]
-"""A plan, and the folder of its files."""
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a program runs as, where that is not simply what was exported.
+
+    `files` lie in `folder`; there are none where the exported graph runs with other `settings` of the library's.
+    """
+
+    folder: Path
+    files: tuple[FileSpec, ...]
+    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +36,8 @@ class Kept:
 
 def plans(
     root: Path, specs: Sequence[ProgramSpec], kept: Kept, options: BackendOptions
-) -> list[Found | None]:
-    """The plan of each of `specs`, with its folder; None for those that run as they were exported.
+) -> list[Chosen | None]:
+    """What each of `specs` was compiled to; None for those that run as they were exported.
 
     These are all where nothing was compiled for the backend, or where `options` leave it out. BackendError where
     something was, but not for this machine, or not by this user: nothing is compiled silently.
@@ -43,4 +52,4 @@ def plans(
     for folder, plan in found:
         for file in plan.files:
             trust.check(folder / file.path, file.sha256)
-    return [(folder, plan) if plan.files else None for folder, plan in found]
+    return [Chosen(folder, plan.files, plan.settings) for folder, plan in found]

@@ -35,23 +35,31 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     """
     for spec in specs:
         _check(root, _readable(spec, options), options)
+    version = ort.__version__
     if options.kind == "cpu":
-        kept = _plans.Kept("onnxruntime", _host.NEEDS, lambda: _host.machine(ort.__version__))
-        plans = _plans.plans(root, specs, kept, options)
+        kept = _plans.Kept("onnxruntime", _host.NEEDS, lambda: _host.machine(version))
+    else:
+        kept = _plans.Kept(FUSED, NEEDS, lambda: _cuda_device.machine(version, options.index))
+    return load_chosen(root, specs, options, _plans.plans(root, specs, kept, options))
+
+
+def load_chosen(
+    root: Path, specs: Sequence[ProgramSpec], options: BackendOptions, plans: Sequence[_plans.Chosen | None]
+) -> Sequence[Program]:
+    """Load `specs` as `plans` have them. BackendError."""
+    if options.kind == "cpu":
         return [
             BufferedProgram(spec, _Engine(_opener(root, spec, options, {}, plan)))
             for spec, plan in zip(specs, plans, strict=True)
         ]
     ort.preload_dlls()  # CUDA and cuDNN of pip's packages; elsewhere the loader finds them by itself
-    kept = _plans.Kept(FUSED, NEEDS, lambda: _cuda_device.machine(ort.__version__, options.index))
-    plans = _plans.plans(root, specs, kept, options)
     device = Device(options.index)
     memory.check(memory.of_graphs(specs, options.graphs), device.free_bytes(), options.device)
-    settings = _cuda_settings(options, int(device.stream))
     with _recording.beside():
         launchers = [
             OrtLauncher(spec, _opener(root, _readable(spec, options), options, settings, plan), device)
             for spec, plan in zip(specs, plans, strict=True)
+            for settings in [_cuda_settings(spec, options, int(device.stream))]
         ]
         return [
             DeviceProgram(spec, launcher, device, options.graphs)
@@ -87,14 +95,15 @@ def _opener(
     spec: ProgramSpec,
     options: BackendOptions,
     settings: Mapping[str, str],
-    plan: _plans.Found | None,
+    plan: _plans.Chosen | None,
 ) -> OpenSession:
     """A function that opens a session with weights in place of the exported ones, on the provider and no other.
 
     `plan` is what ONNX Runtime made of the graph before, for the exported weights: on CPUs all, on GPUs a graph with
-    fused operators, which it goes through as through exported ones.
+    fused operators, which it goes through as through exported ones, and settings of the provider.
     """
     provider = PROVIDERS[options.kind]
+    settings = {**settings, **(plan.settings if plan is not None else {})}
 
     def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
         session_options = _session_options(options)
@@ -104,8 +113,8 @@ def _opener(
             list(weights), [_value(value) for value in weights.values()]
         )
         folder, files = root, spec.files
-        if plan is not None and not weights:
-            folder, files = plan[0], plan[1].files
+        if plan is not None and plan.files and not weights:
+            folder, files = plan.folder, plan.files
             check(folder, dataclasses.replace(spec, files=files))
             if options.kind == "cpu":
                 session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -113,7 +122,7 @@ def _opener(
             session = ort.InferenceSession(
                 str(folder / files[0].path),
                 session_options,
-                providers=[(provider, dict(settings))],
+                providers=[(provider, settings)],
                 enable_fallback=0,
             )
         if session.get_providers()[0] != provider:
@@ -185,13 +194,17 @@ def _session_options(options: BackendOptions) -> Any:
     return session_options
 
 
-def _cuda_settings(options: BackendOptions, stream: int) -> dict[str, str]:
-    """TF32 would round what the manifest calls fp32. Convolutions are chosen by cuDNN's larger heuristics, once."""
+def _cuda_settings(spec: ProgramSpec, options: BackendOptions, stream: int) -> dict[str, str]:
+    """Convolutions are chosen by cuDNN's larger heuristics, once. TF32 would round what the manifest calls fp32.
+
+    Where TF32 is off, ONNX Runtime 1.31.1 asks cuDNN for convolutions without tensor cores, also those in float16, and
+    fuses no bias. Programs in half precision have no product in float32 that it could round (`unet_step.py`).
+    """
     return {
         "device_id": str(options.index),
         "user_compute_stream": str(stream),
         "enable_cuda_graph": str(int(options.graphs)),
-        "use_tf32": "0",
+        "use_tf32": "0" if spec.precision == "fp32" else "1",
         "cudnn_conv_algo_search": "EXHAUSTIVE",
     }
 

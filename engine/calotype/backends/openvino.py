@@ -36,7 +36,7 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
     return [_load(root, spec, options, plan) for spec, plan in zip(specs, plans, strict=True)]
 
 
-def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: _plans.Found | None) -> Program:
+def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: _plans.Chosen | None) -> Program:
     check(root, spec)
     graph = root / spec.files[0].path
     with reported(f"{label(spec)}: OpenVINO cannot load {spec.files[0].path}"):
@@ -46,7 +46,7 @@ def _load(root: Path, spec: ProgramSpec, options: BackendOptions, plan: _plans.F
             compare(spec, _tensors(model.inputs, spec.inputs), _tensors(model.outputs, spec.outputs))
             compiled = compiler.compile(model)
         else:
-            compiled = compiler.open(plan[0] / plan[1].files[0].path)
+            compiled = compiler.open(plan.folder / plan.files[0].path)
             compare(spec, _tensors(compiled.inputs, spec.inputs), _tensors(compiled.outputs, spec.outputs))
     return BufferedProgram(spec, _Engine(compiler, graph, compiled))
 

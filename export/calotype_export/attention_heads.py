@@ -1,0 +1,101 @@
+"""Attention of three dimensions, (batch, tokens, heads x channels), in place of that of four with transposes around it.
+
+ONNX defines both. What is traced has four: queries, keys and values are parted into heads and transposed before it, and
+what comes of it is put together after. ONNX Runtime's CUDA provider transposes them back for its kernels, which read
+the heads where they lie. A causal mask becomes the operator's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from calotype_export.new_nodes import NewNodes
+
+_SWAP = (0, 2, 1, 3)  # heads and tokens
+
+
+def join(model: ir.Model) -> bool:
+    """Replace every attention of `model` that can be; whether there was one."""
+    graph, found = model.graph, 0
+    for node in [node for node in graph if node.op_type == "Attention" and not node.domain]:
+        tokens, last = [_before(value) for value in node.inputs[:3]], _after(node)
+        heads = {value.shape.numpy()[1] for value in node.inputs[:3] if value is not None and value.shape}
+        if last is None or None in tokens or len(heads) != 1:
+            continue
+        (output,) = last.outputs
+        if output.shape is None or output.dtype is None:
+            continue
+        (count,) = heads
+        settings = {name: attribute.value for name, attribute in node.attributes.items()}
+        settings |= {"q_num_heads": count, "kv_num_heads": count}
+        others = [*node.inputs[3:]]
+        if others and _is_causal(others[0]):
+            others, settings["is_causal"] = others[1:] and [None, *others[1:]], 1
+        made = NewNodes(graph, f"attention_{found}")
+        result = made.add("Attention", [*tokens, *others], output.shape.numpy(), output.dtype, **settings)
+        made.replace(last, result)
+        found += 1
+    RemoveUnusedNodesPass()(model)
+    return found > 0
+
+
+def note_causal_masks(model: ir.Model) -> None:
+    """Note at each mask that is causal that it is, for when its numbers are elsewhere."""
+    for node in model.graph:
+        mask = node.inputs[3] if node.op_type == "Attention" and len(node.inputs) > 3 else None
+        if mask is not None:
+            mask.meta["causal"] = _is_causal(mask)
+
+
+def _is_causal(mask: ir.Value | None) -> bool:
+    """Whether a token sees itself and those before it: then the operator needs no mask, and has faster kernels."""
+    if mask is None or "causal" in mask.meta:
+        return mask is not None and bool(mask.meta["causal"])
+    if mask.const_value is None or mask.dtype != ir.DataType.BOOL:
+        return False
+    seen = mask.const_value.numpy()
+    return seen.shape[-1] == seen.shape[-2] and bool(np.all(seen == np.tri(seen.shape[-1], dtype=bool)))
+
+
+def _before(value: ir.Value | None) -> ir.Value | None:
+    """The tokens (batch, tokens, heads x channels) that `value` (batch, heads, tokens, channels) is made of."""
+    transpose = value.producer() if value is not None else None
+    parted = transpose.inputs[0] if _swaps(transpose) and transpose is not None else None
+    reshape = parted.producer() if parted is not None else None
+    if reshape is None or reshape.op_type != "Reshape" or parted is None or parted.shape is None:
+        return None
+    tokens = reshape.inputs[0]
+    batch, count, heads, channels = parted.shape.numpy()
+    whole = (
+        tokens is not None and tokens.shape is not None and tokens.shape == (batch, count, heads * channels)
+    )
+    return tokens if whole else None
+
+
+def _after(node: ir.Node) -> ir.Node | None:
+    """The node that puts the heads of what comes of `node` side by side again, if nothing else reads it."""
+    transpose = _reader(node)
+    reshape = _reader(transpose) if _swaps(transpose) and transpose is not None else None
+    if reshape is None or reshape.op_type != "Reshape":
+        return None
+    parted, joined = reshape.inputs[0], reshape.outputs[0]
+    if parted is None or parted.shape is None:
+        return None
+    batch, count, heads, channels = parted.shape.numpy()
+    return reshape if joined.shape == (batch, count, heads * channels) else None
+
+
+def _reader(node: ir.Node) -> ir.Node | None:
+    """The one node that reads the only output of `node`."""
+    readers = [use.node for output in node.outputs for use in output.uses()]
+    return (
+        readers[0] if len(readers) == 1 and not any(each.is_graph_output() for each in node.outputs) else None
+    )
+
+
+def _swaps(node: ir.Node | None) -> bool:
+    return (
+        node is not None and node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == _SWAP
+    )

@@ -1,0 +1,82 @@
+"""What ONNX Runtime's transformer optimiser makes of exported graphs computes what they do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from calotype import backends
+from calotype.backends import BackendOptions
+from calotype.bundle import Bundle
+from calotype_export import bundle_files, fused_plans, ort_optimiser, signatures, trace
+from calotype_export.timed_run import run
+from tests.bundles import bundle
+from tests.export.fused_operators import OPERATORS
+
+
+@pytest.mark.parametrize("candidate", fused_plans.GRAPHS)
+def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path: Path) -> None:
+    """By the operators' definitions, since no processor runs them."""
+    spec = Bundle.open(bundle("plain")).program("unet_step")
+    fused = ort_optimiser.optimise(bundle("plain"), spec, tmp_path / "made", **fused_plans.GRAPHS[candidate])
+    path = tmp_path / "made" / fused.files[0].path
+    found = ort_optimiser.operators(path)
+    assert found["GroupNorm"] > 5
+    assert found["SkipGroupNorm"] > 5
+    assert found["SkipLayerNormalization"] > 5
+    assert bool(found["NhwcConv"]) == (candidate == "fused")
+
+    given = signatures.example(spec.inputs, 0)
+    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
+    expected, _ = run(program, given)
+    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
+    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
+    for tensor, value in zip(spec.outputs, outputs, strict=True):
+        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
+
+
+class Normed(nn.Module):
+    """A convolution between group norms, the second of which is of three dimensions, as before a VAE's attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        self.norm, self.last = nn.GroupNorm(4, 8), nn.GroupNorm(4, 8)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = self.conv(nn.functional.silu(self.norm(inputs["x"])))
+        return {"y": self.last(x.flatten(2))}
+
+
+def test_half_precision_keeps_what_norms_are_scaled_by(tmp_path: Path) -> None:
+    module = Normed().half()
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(6)).half()
+    model = trace.trace(module, {"x": x}, ("y",))
+    trace.write_graph(model, tmp_path / "normed.onnx")
+    given = Bundle.open(bundle("plain")).program("unet_step")
+    spec = dataclasses.replace(given, files=(bundle_files.describe(tmp_path / "normed.onnx", tmp_path),))
+    made = ort_optimiser.optimise(tmp_path, spec, tmp_path / "made")
+    graph = onnx.load(tmp_path / "made" / made.files[0].path)
+    assert ort_optimiser.operators(tmp_path / "made" / made.files[0].path) == {"GroupNorm": 1, "NhwcConv": 1}
+    (norm,) = [node for node in graph.graph.node if node.op_type == "GroupNorm"]
+    scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    for name, expected in zip(norm.input[1:], (module.norm.weight, module.norm.bias), strict=True):
+        assert scales[name].dtype == np.float32  # which is the operator's type for them, whatever it norms
+        assert np.array_equal(scales[name], expected.detach().float().numpy())
+    assert not any(node.op_type == "InstanceNormalization" for node in graph.graph.node)
+    expected = module.float()({"x": x.float()})["y"].detach().numpy()
+    found: Any = ReferenceEvaluator(graph, new_ops=OPERATORS).run(None, {"x": x.numpy()})[0]
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, atol=2e-2)
