@@ -14,7 +14,7 @@ BESIDE := --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
 
 .SECONDARY:
-.PHONY: help demo test check fix parity score bench bench-full compile-check gpu build clean
+.PHONY: help demo test check fix parity score bench bench-full compile-check launches gpu build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -88,6 +88,9 @@ $(FULL:%=.cache/bench/%): | .venv/ready
 
 compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
 	$(BUILDER)python benchmarks/compile_check.py -o benchmarks/results/compile-check.json
+
+launches: .venv/ready $(CUDA_RUNTIME)  ## count what ONNX Runtime launches on a GPU for full-size models, without one
+	$(BUILDER)python benchmarks/launches.py -o benchmarks/results/launches.json
 
 ifeq ($(origin PYTHON),file)
 gpu: .venv/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)

@@ -77,6 +77,7 @@ def test_half_precision_keeps_what_norms_are_scaled_by(tmp_path: Path) -> None:
         assert np.array_equal(scales[name], expected.detach().float().numpy())
     assert not any(node.op_type == "InstanceNormalization" for node in graph.graph.node)
     expected = module.float()({"x": x.float()})["y"].detach().numpy()
-    found: Any = ReferenceEvaluator(graph, new_ops=OPERATORS).run(None, {"x": x.numpy()})[0]
+    evaluator: Any = ReferenceEvaluator(graph, new_ops=OPERATORS)
+    (found,) = evaluator.run(None, {"x": x.numpy()})
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, expected, atol=2e-2)

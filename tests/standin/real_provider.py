@@ -16,6 +16,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +25,10 @@ import numpy as np
 import pytest
 
 from calotype import Pipeline, backends
-from calotype.backends import BackendOptions
+from calotype.backends import BackendOptions, onnxruntime
+from calotype.backends._plans import Chosen
 from calotype.bundle import Bundle
+from calotype.compiled import SETTINGS
 from calotype.errors import BackendError
 from tests.bundles import ROOT
 from tests.standin import gpu
@@ -97,6 +101,34 @@ def programs(root: str, graphs: str = "graphs") -> list[dict[str, Any]]:
         ]
 
 
+def launches(root: str, folder: str) -> list[dict[str, Any]]:
+    """What one run of each program calls without a graph, by candidate: as exported, and what the optimiser makes.
+
+    Each with every setting of the provider's that plans may switch on, one added to the other.
+    """
+    from calotype_export.fused_plans import GRAPHS
+    from calotype_export.ort_optimiser import MODEL_TYPES, optimise
+
+    found = list[dict[str, Any]]()
+    options = BackendOptions("cuda", graphs=False)
+    with _a_gpu() as calls:
+        for spec in Bundle.open(root).manifest.programs:
+            graphs = {"exported": Chosen(Path(root), (), {})}
+            for name, changes in GRAPHS.items() if spec.name in MODEL_TYPES else ():
+                made = Path(folder) / f"{spec.name}_{spec.batch}_{name}"
+                graphs[name] = Chosen(made, optimise(Path(root), spec, made, **changes).files, {})
+            for (name, graph), count in product(graphs.items(), range(len(SETTINGS) + 1)):
+                settings = dict.fromkeys(SETTINGS[:count], "1")
+                chosen = [replace(graph, settings=settings)]
+                (program,) = onnxruntime.load_chosen(Path(root), [spec], options, chosen)
+                program.bind({tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.inputs})
+                called = [calls.of(lambda one=program: one.run({})) for _ in range(_RUNS)][-1]
+                program.close()
+                who = {"program": spec.name, "batch": spec.batch, "precision": spec.precision}
+                found.append({**who, "graph": name, "settings": [*settings], "calls": called})
+    return found
+
+
 def pictures(root: str, lora: str, steps: str) -> list[dict[str, int]]:
     """What drawing calls: the first picture, the second, the second with a LoRA, and the second without it again."""
     with _a_gpu() as calls:
@@ -127,17 +159,15 @@ def compiled(root: str) -> list[str]:
 
 def refused(*graphs: str) -> list[list[str]]:
     """The nodes of each graph that the provider has no kernel for."""
-    import onnxruntime
+    import onnxruntime as ort
 
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.log_severity_level = 1  # it says which they are
-    options.graph_optimization_level = (
-        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )  # padding stays by itself
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # padding stays by itself
     found = list[list[str]]()
     for path in graphs:
         with _said() as text:
-            onnxruntime.InferenceSession(path, options, providers=["CUDAExecutionProvider"])
+            ort.InferenceSession(path, options, providers=["CUDAExecutionProvider"])
         nodes = re.findall(r"kernel not found in registries for Op type: \w+ node name: (\S+)", text[0])
         found.append(sorted(set(nodes)))
     return found
@@ -160,7 +190,7 @@ def _said() -> Generator[list[str]]:
 
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (programs, pictures, compiled, refused)
+    function.__name__: function for function in (programs, launches, pictures, compiled, refused)
 }
 
 if __name__ == "__main__":
