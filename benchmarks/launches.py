@@ -31,15 +31,15 @@ from tests.standin.real_provider import PROVIDER, call
 NAMES = ("sd15", "sd21-base")
 # Kind of launch -> what its function or kernel is called. The first that fits counts.
 KINDS: Final[Mapping[str, str]] = {
-    "products": "cublas.*[gG]emm",
+    "products": "cublas.*([gG]emm|Matmul$)",
     "convolutions": "cudnnBackendExecute|cudnnConvolutionForward",
     "biases of convolutions": "cudnnAddTensor",
     "attention": "flash_fwd|attention_kernel|UnfusedSoftmax|ConvertBoolMask",
     "transposes": "[Tt]ranspose|cublas.geam",
-    "norms": "LayerNorm|[gG]roupNorm|reduce_matrix",
+    "norms and sums": "LayerNorm|[gG]roupNorm|reduce_matrix|cudnnReduceTensor",
     "biases of products": "BroadcastBias|AddBias",
     "copies and fills": "copy |cudaMemset",
-    "other kernels": "^_Z",
+    "other kernels": "^_Z|^a kernel without a name",
 }
 COLUMNS = "{:10} {:14} {:22} {:28} {:>8}  {}"
 

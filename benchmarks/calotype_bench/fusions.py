@@ -54,7 +54,7 @@ def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figure
     spec = Bundle.open(root).program("unet_step")
     with tempfile.TemporaryDirectory(prefix="fusions-") as folder:
         made = Path(folder) / name
-        fused = ort_optimiser.optimise(root, spec, made, **fused_plans.GRAPHS[name])
+        fused = ort_optimiser.optimise(root, spec, made, fused_plans.GRAPHS[name])
         given = signatures.example(spec.inputs, 0)
         with ExitStack() as opened:
             (one,) = paired.loaded(opened, "onnxruntime", root, [spec], options)

@@ -24,7 +24,7 @@ FORMAT_VERSION = 3
 # Plans for ONNX Runtime's CUDA provider: graphs with fused operators. One without files runs as it was exported, which
 # was faster.
 FUSED = "onnxruntime-cuda"
-SETTINGS = ("fuse_conv_bias", "prefer_nhwc")  # of that provider, which plans may switch on
+SETTINGS = ("prefer_nhwc",)  # of that provider, which its plans may switch on
 _HINT = "compile the bundle again"
 
 
@@ -45,7 +45,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One program, compiled. `sources` are the sha256 of its ONNX graph and data, in the bundle's order."""
+    """One program, compiled. `sources` are those of its `ProgramSpec`."""
 
     name: str
     batch: int
@@ -116,10 +116,9 @@ def _check_plan(plan: Plan, path: Path, backend: str) -> None:
             raise BundleError(f"{where}: {file.path!r} is no plain file beside the manifest", _HINT)
     if not all(type(count) is int for count in (*plan.layers.values(), *plan.precisions.values())):
         raise BundleError(f"{where}: layers and precisions are counts", _HINT)
-    if not all(name in SETTINGS and value == "1" for name, value in plan.settings.items()):
-        raise BundleError(
-            f"{where}: expected settings of {', '.join(SETTINGS)}, found {dict(plan.settings)}", _HINT
-        )
+    known = SETTINGS if backend == FUSED else ()
+    if not all(name in known and value == "1" for name, value in plan.settings.items()):
+        raise BundleError(f"{where}: expected settings of {known}, found {dict(plan.settings)}", _HINT)
     unknown = {tensor.dtype for tensor in (*plan.inputs, *plan.outputs)} - ITEM_BYTES.keys()
     if unknown:
         raise BundleError(
@@ -130,7 +129,7 @@ def _check_plan(plan: Plan, path: Path, backend: str) -> None:
 def identity(backend: str, machine: Machine, options: Mapping[str, Any], specs: Sequence[ProgramSpec]) -> str:
     """16 hexadecimal digits of a digest of everything that the plans depend on."""
     programs = [
-        [spec.name, spec.batch, [file.sha256 for file in spec.files], dataclasses.asdict(spec)["inputs"]]
+        [spec.name, spec.batch, [*spec.sources(backend == FUSED)], dataclasses.asdict(spec)["inputs"]]
         for spec in specs
     ]
     content = [backend, dataclasses.asdict(machine), dict(options), programs]
@@ -229,7 +228,7 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
     if plan is None:
         return [f"it has no plan of {spec.name} (batch {spec.batch})"]
     pairs = [(name, getattr(one.machine, name), getattr(here, name)) for name in needs.exact]
-    pairs.append(("sources", plan.sources, tuple(file.sha256 for file in spec.files)))
+    pairs.append(("sources", plan.sources, spec.sources(one.backend == FUSED)))
     pairs.append(("inputs", plan.inputs, spec.inputs))
     pairs.append(("outputs", plan.outputs, spec.outputs))
     wrong = [

@@ -65,12 +65,16 @@ class ProgramSpec:
     parameters: tuple[ParameterSpec, ...] = ()  # those that a LoRA may change: matrices and convolutions
     activation_bytes: int = 0  # what is alive at once between its nodes, run one by one; an estimate
     nodes: int = 0  # of the graph
-    # for ONNX Runtime on a GPU, where it lacks a kernel for `files`
+    # for ONNX Runtime on a GPU, where it lacks a kernel for `files`, or needs more of them
     cuda_files: tuple[FileSpec, ...] = field(default=(), metadata=records.ADDED)
 
     def input(self, name: str) -> TensorSpec:
         """The input called `name`; KeyError where there is none."""
         return {spec.name: spec for spec in self.inputs}[name]
+
+    def sources(self, cuda: bool) -> tuple[str, ...]:
+        """The sha256 of what is compiled: of `files`, and with `cuda` of `cuda_files` too."""
+        return tuple(file.sha256 for file in (*self.files, *(self.cuda_files if cuda else ())))
 
     def output(self, name: str) -> TensorSpec:
         """The output called `name`; KeyError where there is none."""

@@ -21,7 +21,9 @@ def join(model: ir.Model) -> bool:
     graph, found = model.graph, 0
     for node in [node for node in graph if node.op_type == "Attention" and not node.domain]:
         tokens, last = [_before(value) for value in node.inputs[:3]], _after(node)
-        heads = {value.shape.numpy()[1] for value in node.inputs[:3] if value is not None and value.shape}
+        heads = {
+            value.shape.numpy()[1] if value is not None and value.shape else None for value in node.inputs[:3]
+        }
         if last is None or None in tokens or len(heads) != 1:
             continue
         (output,) = last.outputs
@@ -31,7 +33,11 @@ def join(model: ir.Model) -> bool:
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
         settings |= {"q_num_heads": count, "kv_num_heads": count}
         others = [*node.inputs[3:]]
-        if others and _is_causal(others[0]):
+        if (
+            others
+            and _is_causal(others[0])
+            and _sides(others[0])[-2:] == [_sides(each)[1] for each in tokens[:2]]
+        ):
             others, settings["is_causal"] = others[1:] and [None, *others[1:]], 1
         made = NewNodes(graph, f"attention_{found}")
         result = made.add("Attention", [*tokens, *others], output.shape.numpy(), output.dtype, **settings)
@@ -57,6 +63,10 @@ def _is_causal(mask: ir.Value | None) -> bool:
         return False
     seen = mask.const_value.numpy()
     return seen.shape[-1] == seen.shape[-2] and bool(np.all(seen == np.tri(seen.shape[-1], dtype=bool)))
+
+
+def _sides(value: ir.Value | None) -> list[object]:
+    return [] if value is None or value.shape is None else [*value.shape.numpy()]
 
 
 def _before(value: ir.Value | None) -> ir.Value | None:
@@ -96,6 +106,6 @@ def _reader(node: ir.Node) -> ir.Node | None:
 
 
 def _swaps(node: ir.Node | None) -> bool:
-    return (
-        node is not None and node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == _SWAP
-    )
+    if node is None or node.op_type != "Transpose" or "perm" not in node.attributes:
+        return False
+    return tuple(node.attributes["perm"].as_ints()) == _SWAP

@@ -159,17 +159,19 @@ def _fused_builder(backend: str, options: BuilderOptions) -> _Builder:
     def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
         built = fused_plans.build(root, spec, folder, f"cuda:{index}", progress)
         files = tuple(bundle_files.describe(path, folder) for path in built.plan.paths)
-        plan = _plan(spec, files, built.plan)
+        plan = _plan(spec, files, built.plan, cuda=True)
         return dataclasses.replace(plan, activation_bytes=spec.activation_bytes, settings=built.settings)
 
     return _Builder(compiled.FUSED, here, fused_plans.RULES, build)
 
 
-def _plan(spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built) -> Plan:
+def _plan(
+    spec: ProgramSpec, files: tuple[FileSpec, ...], built: HostPlan | Built, cuda: bool = False
+) -> Plan:
     return Plan(
         name=spec.name,
         batch=spec.batch,
-        sources=tuple(file.sha256 for file in spec.files),
+        sources=spec.sources(cuda),
         inputs=spec.inputs,
         outputs=spec.outputs,
         files=files,

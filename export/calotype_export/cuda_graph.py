@@ -1,7 +1,7 @@
 """A program's graph in operators that ONNX Runtime's CUDA provider has kernels for, where what is exported is not.
 
 A kernel is registered for the versions of an operator that it knows (`docs/OperatorKernels.md` of ONNX Runtime). Of
-what is exported at opset 23, 1.31.1 knows `InstanceNormalization` and `MaxPool` in older versions alone, and others
+what is exported at opset 23, 1.31.1 knows `InstanceNormalization` and `MaxPool` in older versions alone, other releases
 `Pad` too (microsoft/onnxruntime issues 26393 and 27729), and `Clip` and `Resize` in other types than bfloat16; sessions
 on a GPU have no other provider to fall back to.
 """

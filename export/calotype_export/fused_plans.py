@@ -71,7 +71,7 @@ def build(root: Path, spec: ProgramSpec, folder: Path, device: str, progress: Pr
     finally:
         race.best.close()
     paths = _keep(race.chosen.folder if race.chosen.files else None, folder)
-    layers, precisions = summary(paths[0] if paths else root / spec.files[0].path)
+    layers, precisions = summary(paths[0] if paths else root / (spec.cuda_files or spec.files)[0].path)
     size = sum(path.stat().st_size for path in paths) or sum(file.size for file in spec.files)
     return Fastest(HostPlan(paths, time.monotonic() - begun, size, layers, precisions), race.chosen.settings)
 
@@ -100,21 +100,20 @@ class _Race:
 
         Graphs are written into `folder` when they are made.
         """
-        # of the constants of bfloat16 the optimiser makes invalid ones
+        # of bfloat16's constants the optimiser makes invalid ones, and it has no convolutions in NHWC
         known = self._spec.name in MODEL_TYPES and self._spec.precision != "bf16"
         graphs = [
-            (name, lambda path=folder / name, changes=changes: self._optimised(path, changes))
+            (name, lambda made=folder / name, changes=changes: self._optimised(made, changes))
             for name, changes in (GRAPHS.items() if known else ())
         ]
         settings = [
             (name, lambda name=name: replace(self.chosen, settings={**self.chosen.settings, name: "1"}))
-            for name in (SETTINGS if self._convolves else ())
-            if name != "prefer_nhwc" or self._spec.precision != "bf16"  # of which it has no such convolution
+            for name in (SETTINGS if self._convolves and self._spec.precision != "bf16" else ())
         ]
         return [*graphs, *settings]
 
     def _optimised(self, folder: Path, changes: Mapping[str, bool]) -> Chosen:
-        made = optimise(self._root, self._spec, folder, **changes)
+        made = optimise(self._root, self._spec, folder, changes)
         fused = operators(folder / made.files[0].path)
         if fused in self._fused:
             raise _NoCandidateError("nothing to fuse, or nothing else")
@@ -143,17 +142,25 @@ class _Race:
         """Whether `other` computes what was exported and is faster than the best, and how that was told."""
         if self._expected is None:
             self._expected = run(self.best, self._given)[0]
-        found = run(other, self._given)[0]
-        pairs = [found[name] for name in self._expected], [*self._expected.values()]
-        far = gates.distance(*pairs).relative_l2
         bound = _BOUNDS.get(self._spec.precision, gates.FP32_BOUNDS[self._spec.name])
+        far = self._distance(other)
+        seconds = (
+            in_turn((self.best, other), (self._given, self._given), _RUNS)
+            if far <= bound
+            else np.zeros((1, 2))
+        )
+        far = max(far, self._distance(other))  # a first run may be right where others are not
         if not far <= bound:
             return False, f"relative L2 {far:.1e} of what is exported, at most {bound:.1e} is let pass"
-        seconds = in_turn((self.best, other), (self._given, self._given), _RUNS)
         wins = int((seconds[:, 1] < seconds[:, 0]).sum())
         before, after = 1e3 * np.median(seconds, axis=0)
         said = f"{after:.2f} ms, before {before:.2f}; faster in {wins} of {_RUNS} runs"
         return wins >= _WON, said
+
+    def _distance(self, other: Program) -> float:
+        """Relative L2 of a run of `other` from what is exported."""
+        expected, found = self._expected or {}, run(other, self._given)[0]
+        return gates.distance([found[name] for name in expected], [*expected.values()]).relative_l2
 
 
 def _keep(chosen: Path | None, folder: Path) -> tuple[Path, ...]:

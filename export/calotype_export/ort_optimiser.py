@@ -33,7 +33,7 @@ MODEL_TYPES: Final[Mapping[str, str]] = {
 }
 
 
-def optimise(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> ProgramSpec:
+def optimise(root: Path, spec: ProgramSpec, folder: Path, changes: Mapping[str, bool]) -> ProgramSpec:
     """Write the optimiser's graph of the program `spec` of the bundle at `root` into `folder`; the spec of that.
 
     `changes` are made to its `FusionOptions`. Whatever the optimiser raises is raised.
@@ -66,8 +66,7 @@ def _disguise_attentions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
     The optimiser takes ONNX's `Attention` for the operator of that name among its own, cannot tell its shape, and
     leaves out what it needs shapes for: sums with the group and layer norms behind them. It has nothing to do with
-    `Clip`. One with a mask, a text encoder's, stays: `Clip` has three inputs, and the runtime fuses those norms by
-    itself.
+    `Clip`. One with a mask stays: `Clip` has three inputs.
     """
     found: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:

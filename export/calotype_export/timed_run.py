@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calotype.backends import Array, Program
 
-WARM_UPS = 2  # on a GPU the second run is recorded, and launched from then on
+WARM_UPS = 2  # on a GPU a graph is recorded in the first run or the second, and launched from then on
 Given = Mapping[str, Array]
 
 

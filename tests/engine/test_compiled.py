@@ -102,6 +102,20 @@ def test_a_manifest_of_another_form_does_not_hide_one_that_fits(tmp_path: Path) 
     assert (folder.name, plan.name) == ("2222", SPEC.name)
 
 
+def test_settings_are_of_one_backend_and_older_manifests_have_none(tmp_path: Path) -> None:
+    plan = dataclasses.replace(built().plans[0], settings={"prefer_nhwc": "1"})
+    path = write(tmp_path, built(backend=compiled.FUSED, plans=(plan,)), "1111") / "manifest.json"
+    assert dict(Compiled.read(path).plans[0].settings) == {"prefer_nhwc": "1"}
+    text = path.read_text()
+    path.write_text(text.replace(compiled.FUSED, "onnxruntime"))
+    with pytest.raises(BundleError, match=r"expected settings of \(\), found .*prefer_nhwc"):
+        Compiled.read(path)
+    older = json.loads(text)
+    del older["plans"][0]["settings"]
+    path.write_text(json.dumps(older))
+    assert not Compiled.read(path).plans[0].settings
+
+
 @pytest.mark.parametrize("field", ALL)
 def test_another_machine_is_refused_by_the_field_that_differs(tmp_path: Path, field: str) -> None:
     write(tmp_path, built())

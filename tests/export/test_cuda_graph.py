@@ -151,7 +151,11 @@ class Attending(nn.Module):
 
 @pytest.mark.parametrize(
     ("mask", "inputs"),
-    [(None, 3), (torch.ones(5, 5).tril().bool(), 3), (torch.ones(5, 5).triu().bool(), 4)],
+    [
+        (None, 3),
+        (torch.ones(5, 5).tril().bool(), 3),
+        (torch.ones(5, 5).triu().bool(), 4),
+    ],
     ids=["none", "causal", "another"],
 )
 def test_heads_of_attention_stay_side_by_side(mask: Tensor | None, inputs: int, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from calotype import Pipeline, listing
 from calotype.backends import Array, BackendOptions, Program, _cuda_device
 from calotype.backends import onnxruntime as onnxruntime_backend
 from calotype.backends._onnxruntime_device import NEEDS
+from calotype.bundle import Bundle
 from calotype.compiled import FUSED, Compiled, Plan
 from calotype.errors import BackendError, BundleError
 from calotype.manifest import ProgramSpec
@@ -36,13 +37,11 @@ ON_GPU = BuilderOptions(gpu=0)
 
 @pytest.fixture(autouse=True)
 def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
-    """A provider on it, which computes what the CPU's has kernels for."""
     return CudaProvider(cuda, monkeypatch)
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cuda:
-    """A machine with the stand-in GPU."""
     return gpu.install(monkeypatch, tmp_path / "state")
 
 
@@ -134,29 +133,37 @@ def test_operators_that_are_slower_are_not_kept(
     assert not any("compiled" in path for path in opened)
 
 
-def test_settings_that_are_faster_are_kept_and_taken_only_if_they_are_known(
-    root: Path, monkeypatch: pytest.MonkeyPatch, provider: CudaProvider
+def test_settings_that_are_faster_are_kept_with_and_without_a_lora(
+    root: Path, monkeypatch: pytest.MonkeyPatch, provider: CudaProvider, tmp_path: Path
 ) -> None:
     let_candidates_take(monkeypatch, set=0.5)
     folder = compile_bundle(root, "onnxruntime", ON_GPU)
-    found = plans(root)
-    assert dict(found["vae_decoder"].settings) == {
-        "fuse_conv_bias": "1"
-    }  # the second was no faster than the first
-    assert not found["text_encoder"].settings  # it has no convolutions
+    found = {name: dict(plan.settings) for name, plan in plans(root).items()}
+    assert (found["vae_decoder"], found["text_encoder"]) == (
+        {"prefer_nhwc": "1"},
+        {},
+    )  # the last has no convolutions
     provider.given.clear()
-    Pipeline.load(root, "onnxruntime", device="cuda")
-    without = [one for one in provider.given if "fuse_conv_bias" not in one]
-    assert len(without) == len(["text encoder"]) < len(provider.given)
-
+    pipeline = Pipeline.load(root, "onnxruntime", device="cuda")
+    assert len([one for one in provider.given if "prefer_nhwc" not in one]) == len(["text encoder"])
+    provider.given.clear()
+    pipeline.set_lora([(lora_files.write(tmp_path / "style.safetensors", lora_files.kohya(1)), 1.0)])
+    assert "prefer_nhwc" in {name for one in provider.given for name in one}
     manifest = folder / "manifest.json"
-    manifest.write_text(
-        manifest.read_text("utf-8").replace('fuse_conv_bias": "1', 'gpu_external_alloc": "1'), "utf-8"
-    )
-    with pytest.raises(
-        BundleError, match=r"expected settings of fuse_conv_bias, prefer_nhwc, found .*external_alloc"
-    ):
+    text = manifest.read_text("utf-8")
+    manifest.write_text(text.replace('prefer_nhwc": "1', 'gpu_external_alloc": "1'), "utf-8")
+    with pytest.raises(BundleError, match=r"expected settings of \('prefer_nhwc',\), found .*external_alloc"):
         Pipeline.load(root, "onnxruntime", device="cuda")
+
+
+def test_a_changed_graph_for_cuda_is_compiled_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_candidates_take(monkeypatch)
+    compile_bundle(root, "onnxruntime", ON_GPU)
+    spec = Bundle.open(root).program("unet_step")
+    graph, data = spec.cuda_files
+    other = [dataclasses.replace(spec, cuda_files=(dataclasses.replace(graph, sha256="0" * 64), data))]
+    with pytest.raises(BackendError, match="does not fit: sources: built with"):
+        onnxruntime_backend.load(root, other, BackendOptions("cuda"))
 
 
 def test_operators_that_compute_something_else_are_not_kept(
@@ -164,8 +171,8 @@ def test_operators_that_compute_something_else_are_not_kept(
 ) -> None:
     real = ort_optimiser.optimise
 
-    def wrong(root: Path, spec: ProgramSpec, folder: Path, **changes: bool) -> ProgramSpec:
-        made = real(root, spec, folder, **changes)
+    def wrong(root: Path, spec: ProgramSpec, folder: Path, changes: Mapping[str, bool]) -> ProgramSpec:
+        made = real(root, spec, folder, changes)
         path = folder / made.files[0].path
         model = onnx.load(path)
         weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))

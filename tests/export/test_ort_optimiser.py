@@ -27,7 +27,7 @@ from tests.export.fused_operators import OPERATORS
 def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path: Path) -> None:
     """By the operators' definitions, since no processor runs them."""
     spec = Bundle.open(bundle("plain")).program("unet_step")
-    fused = ort_optimiser.optimise(bundle("plain"), spec, tmp_path / "made", **fused_plans.GRAPHS[candidate])
+    fused = ort_optimiser.optimise(bundle("plain"), spec, tmp_path / "made", fused_plans.GRAPHS[candidate])
     path = tmp_path / "made" / fused.files[0].path
     found = ort_optimiser.operators(path)
     assert found["GroupNorm"] > 5
@@ -67,7 +67,7 @@ def test_half_precision_keeps_what_norms_are_scaled_by(tmp_path: Path) -> None:
     trace.write_graph(model, tmp_path / "normed.onnx")
     given = Bundle.open(bundle("plain")).program("unet_step")
     spec = dataclasses.replace(given, files=(bundle_files.describe(tmp_path / "normed.onnx", tmp_path),))
-    made = ort_optimiser.optimise(tmp_path, spec, tmp_path / "made")
+    made = ort_optimiser.optimise(tmp_path, spec, tmp_path / "made", {})
     graph = onnx.load(tmp_path / "made" / made.files[0].path)
     assert ort_optimiser.operators(tmp_path / "made" / made.files[0].path) == {"GroupNorm": 1, "NhwcConv": 1}
     (norm,) = [node for node in graph.graph.node if node.op_type == "GroupNorm"]

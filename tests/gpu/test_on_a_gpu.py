@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def test_latents_are_those_of_the_cpu(backend: str, root: Path) -> None:
     expected = draw(Pipeline.load(bundle("plain"), "onnxruntime"))
     found = draw(Pipeline.load(root, backend, device="cuda"))
     assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+def test_what_onnxruntime_finds_fastest_draws_the_same(backend: str, root: Path, rehearsing: bool) -> None:
+    if backend != "onnxruntime" or rehearsing or importlib.util.find_spec("torch") is None:
+        pytest.skip("only ONNX Runtime tries on a GPU what is fastest there, where torch is")
+    from calotype_export.compile import compile_bundle
+    from calotype_export.tensorrt_builder import BuilderOptions
+
+    expected = draw(Pipeline.load(root, backend, device="cuda"))
+    compile_bundle(root, backend, BuilderOptions(gpu=0))
+    for graphs in (True, False):
+        pipeline = Pipeline.load(root, backend, device="cuda", graphs=graphs)
+        for found in (draw(pipeline), draw(pipeline)):
+            assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler_a", "heun"])

@@ -67,11 +67,11 @@ def lacking(graph: Path) -> list[str]:
     """The nodes of an ONNX file that the provider has no kernel for, each with its operator and version."""
     model = onnx.load(graph, load_external_data=False)
     opset = next(one.version for one in model.opset_import if not one.domain)
-    types = dict(_types(model.graph))
+    known = dict(types(model.graph))
     return [
         f"{node.name} ({node.op_type}, version {version})"
         for node in model.graph.node
-        if not _known(node, version := _version(node, opset), types)
+        if not _known(node, version := _version(node, opset), known)
     ]
 
 
@@ -89,7 +89,8 @@ def _known(node: onnx.NodeProto, version: int, types: dict[str, int]) -> bool:
     ) and (kind is None or kind in accepted)
 
 
-def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
+def types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
+    """The name and the type of every tensor whose type is stated."""
     for value in (*graph.input, *graph.value_info, *graph.output):
         yield value.name, value.type.tensor_type.elem_type
     for tensor in graph.initializer:

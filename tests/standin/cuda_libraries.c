@@ -31,6 +31,7 @@ void calls_forget(void) { count = 0; }
 static int allocate(void **out, size_t size) {
     size_t whole = (size + 511) / 512 * 512;
     *out = aligned_alloc(512, whole ? whole : 512);
+    if (!*out) return 2; /* cudaErrorMemoryAllocation */
     memset(*out, 0, whole);
     return 0;
 }
@@ -79,7 +80,7 @@ int cudaMemcpy(void *target, void *source, size_t size, int kind) {
 int cudaMemcpyAsync(void *target, void *source, size_t size, int kind, void *stream) {
     static const char *names[] = {"copy on the host", "copy to the device", "copy to the host", "copy on the device"};
     memcpy(target, source, size);
-    if (recording && kind == 1) {
+    if (recording && kind == 1 && recording->count < 4096) {
         Copy *copy = recording->copies + recording->count++;
         copy->source = source;
         copy->size = size;
@@ -186,13 +187,14 @@ const char *cudnnGetErrorString(int status) { return "a stand-in's error"; }
 void cudnnGetLastErrorString(char *message, size_t size) { if (size) message[0] = 0; }
 size_t cudnnGetVersion(void) { return 92000; }
 
-/* cuDNN's descriptions of convolutions: one engine is found for each, without settings or notes */
+/* cuDNN's descriptions of convolutions: one engine is found for each, without knobs or notes */
 
 int cudnnBackendCreateDescriptor(int kind, void **out) { *out = calloc(1, 4096); return 0; }
 int cudnnBackendDestroyDescriptor(void *descriptor) { free(descriptor); return 0; }
 int cudnnBackendGetAttribute(void *descriptor, int attribute, int type, long most, long *found, void *values) {
-    int lists = attribute >= 302 && attribute <= 304; /* an engine's knobs and notes */
+    int lists = (attribute >= 302 && attribute <= 304) || (attribute >= 1302 && attribute <= 1305);
     if (found) *found = !lists;
-    if (values && most > 0 && type != 15) memset(values, 0, 8); /* 15: descriptors, which are there already */
+    /* 15: descriptors, which are there already; 3: numbers of 64 bits, the others have 32 at least */
+    if (values && most > 0 && type != 15) memset(values, 0, type == 3 ? 8 : 4);
     return 0;
 }

@@ -45,7 +45,7 @@ def call(libraries: Path, function: str, *arguments: str) -> Any:
     here = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": os.pathsep.join(map(str, paths))}
     command = [sys.executable, "-m", "tests.standin.real_provider", function, *arguments]
     done = subprocess.run(command, check=False, env=here, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode or "[cudnn_frontend] Error" in done.stderr:
         raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -116,7 +116,7 @@ def launches(root: str, folder: str) -> list[dict[str, Any]]:
             graphs = {"exported": Chosen(Path(root), (), {})}
             for name, changes in GRAPHS.items() if spec.name in MODEL_TYPES else ():
                 made = Path(folder) / f"{spec.name}_{spec.batch}_{name}"
-                graphs[name] = Chosen(made, optimise(Path(root), spec, made, **changes).files, {})
+                graphs[name] = Chosen(made, optimise(Path(root), spec, made, changes).files, {})
             for (name, graph), count in product(graphs.items(), range(len(SETTINGS) + 1)):
                 settings = dict.fromkeys(SETTINGS[:count], "1")
                 chosen = [replace(graph, settings=settings)]

@@ -197,8 +197,8 @@ def _session_options(options: BackendOptions) -> Any:
 def _cuda_settings(spec: ProgramSpec, options: BackendOptions, stream: int) -> dict[str, str]:
     """Convolutions are chosen by cuDNN's larger heuristics, once. TF32 would round what the manifest calls fp32.
 
-    Where TF32 is off, ONNX Runtime 1.31.1 asks cuDNN for convolutions without tensor cores, also those in float16, and
-    fuses no bias. Programs in half precision have no product in float32 that it could round (`unet_step.py`).
+    Where TF32 is off, ONNX Runtime 1.31.1 asks cuDNN for convolutions without tensor cores, those in float16 too, and
+    only where there is none for others. Programs in half precision have no product in float32 to be rounded.
     """
     return {
         "device_id": str(options.index),
