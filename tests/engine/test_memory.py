@@ -86,7 +86,7 @@ def test_inspecting_tells_it_of_what_was_compiled_too(tmp_path: Path) -> None:
     manifest = Bundle.open(bundle("plain")).manifest
     (root / "scheduler.json").write_bytes((bundle("plain") / "scheduler.json").read_bytes())
     kept = tuple(file for file in manifest.files if file.path == "scheduler.json")
-    program = dataclasses.replace(manifest.programs[0], files=kept[:1], parameters=())
+    program = dataclasses.replace(manifest.programs[0], files=kept[:1], cuda_files=(), parameters=())
     small = dataclasses.replace(manifest, files=kept, programs=(program,))
     (root / "manifest.json").write_text(small.to_json())
     write(root, built())

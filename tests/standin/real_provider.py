@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -126,6 +127,9 @@ def launches(root: str, folder: str) -> list[dict[str, Any]]:
                 program.close()
                 who = {"program": spec.name, "batch": spec.batch, "precision": spec.precision}
                 found.append({**who, "graph": name, "settings": [*settings], "calls": called})
+            for graph in graphs.values():
+                if graph.files:
+                    shutil.rmtree(graph.folder)  # gigabytes at full size
     return found
 
 
