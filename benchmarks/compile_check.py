@@ -7,7 +7,6 @@ took, what the plan takes, and how many attentions are one kernel. Nothing is ru
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -16,9 +15,7 @@ from typing import Any
 
 from calotype import compiled
 from calotype.compiled import Compiled
-from calotype_bench import machine
-from calotype_export import build, synthetic
-from calotype_export.build import BuildOptions
+from calotype_bench import drafts, paired
 from calotype_export.compile import compile_bundle
 from calotype_export.console import reporter, silence_libraries
 from calotype_export.tensorrt_builder import BuilderOptions
@@ -29,35 +26,20 @@ COLUMNS = "{:16} {:15} {:>5} {:>9} {:>9} {:>12} {:>11}"
 
 def main() -> None:
     """Check every model that is named, print a table, and write the figures where -o says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "names", nargs="*", default=NAMES, metavar="NAME", help=f"(default: {' '.join(NAMES)})"
-    )
-    parser.add_argument(
-        "--precision", default="fp16", choices=("fp32", "fp16", "bf16"), help="(default: fp16)"
-    )
+    parser = drafts.parser(__doc__, NAMES, ("fp32", "fp16", "bf16"))
     parser.add_argument("--compute-capability", default="8.9", metavar="8.9", help="(default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
     options = parser.parse_args()
     silence_libraries()
     print(COLUMNS.format("model", "program", "batch", "build s", "plan MiB", "activation", "attention"))
     results = {name: check(name, options.precision, options.compute_capability) for name in options.names}
-    if options.output is not None:
-        content = {"command": ["make", "compile-check"], "machine": machine.describe(), "models": results}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    paired.write(options.output, {"command": ["make", "compile-check"], "models": results})
 
 
 def check(name: str, precision: str, capability: str) -> dict[str, Any]:
     """Trace and compile the model `name` in a temporary folder; the compiled manifest, as JSON has it."""
     progress = reporter(sys.stderr)
     with tempfile.TemporaryDirectory(prefix="compile-check-") as folder:
-        checkpoint = synthetic.write(name, Path(folder) / "checkpoint", dtype=precision, progress=progress)
-        bundle = Path(folder) / "bundle"
-        bundle.mkdir()
-        options = BuildOptions(checkpoint, bundle, precision=precision, vae_precision=precision)
-        build.draft(build.opened(options, progress), options, bundle, progress)
+        _, bundle = drafts.draft(name, precision, Path(folder), progress=progress)
         written = compile_bundle(bundle, "tensorrt_rtx", BuilderOptions((capability,)), progress)
         text = (written / compiled.MANIFEST).read_text("utf-8")
         for plan in Compiled.read(written / compiled.MANIFEST).plans:

@@ -8,8 +8,6 @@ with settings of the provider's. Launches are counted. What they take is not kno
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 import tempfile
@@ -18,9 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from calotype_bench import machine
-from calotype_export import build, synthetic
-from calotype_export.build import BuildOptions
+from calotype_bench import drafts, paired
 from calotype_export.console import reporter, silence_libraries
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests' stand-in
@@ -46,33 +42,20 @@ COLUMNS = "{:10} {:14} {:22} {:28} {:>8}  {}"
 
 def main() -> None:
     """Count every model that is named, print a table, and write the figures where -o says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "names", nargs="*", default=NAMES, metavar="NAME", help=f"(default: {' '.join(NAMES)})"
-    )
-    parser.add_argument("--precision", default="fp16", choices=("fp32", "fp16"), help="(default: fp16)")
-    parser.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
-    options = parser.parse_args()
+    options = drafts.parser(__doc__, NAMES, ("fp32", "fp16")).parse_args()
     silence_libraries()
     print(COLUMNS.format("model", "program", "graph", "settings", "launches", "by kind"))
     results = {name: measure(name, options.precision) for name in options.names}
-    if options.output is not None:
-        content = {"command": ["make", "launches"], "machine": machine.describe(), "models": results}
-        options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    paired.write(options.output, {"command": ["make", "launches"], "models": results})
 
 
 def measure(name: str, precision: str) -> list[dict[str, Any]]:
     """Trace the model `name` in a temporary folder, and count what each program launches."""
-    progress = reporter(sys.stderr)
     with tempfile.TemporaryDirectory(prefix="launches-") as folder:
-        checkpoint = synthetic.write(name, Path(folder) / "checkpoint", dtype=precision, progress=progress)
-        bundle, made, libraries = (Path(folder) / part for part in ("bundle", "made", "libraries"))
-        for path in (bundle, made, libraries):
-            path.mkdir()
-        options = BuildOptions(checkpoint, bundle, precision=precision, vae_precision=precision)
-        build.draft(build.opened(options, progress), options, bundle, progress)
+        made, libraries = Path(folder) / "made", Path(folder) / "libraries"
+        made.mkdir()
+        libraries.mkdir()
+        _, bundle = drafts.draft(name, precision, Path(folder), progress=reporter(sys.stderr))
         cuda_libraries.build(PROVIDER, libraries)
         found = call(libraries, "launches", str(bundle), str(made))
     for one in found:

@@ -12,12 +12,11 @@ from calotype import backends
 from calotype.bundle import Bundle
 from calotype.errors import CalotypeError
 from calotype_bench import floor, fusions, hoisting, latency, operators, report_text, rows
+from calotype_bench.drafts import draft
 from calotype_bench.jobs import PROMPT, Engine, Job
 from calotype_bench.latency import Order
 from calotype_bench.rates import Rates
 from calotype_bench.results import Latency
-from calotype_export import build, synthetic
-from calotype_export.build import BuildOptions
 from calotype_export.compile import compile_bundle
 from calotype_export.console import reporter
 from calotype_export.tensorrt_builder import BuilderOptions
@@ -45,7 +44,7 @@ def measure(
     Without `rates` no floor is known.
     """
     folder.mkdir()
-    checkpoint, root = draft(model, plan, folder)
+    checkpoint, root = draft(model, plan.precision, folder, plan.batches)
     reasons = {backend: prepare(root, backend, plan.device) for backend in plan.backends}
     usable = [backend for backend, reason in reasons.items() if not reason]
     for backend, reason in reasons.items():
@@ -98,18 +97,6 @@ def fused(root: Path, plan: Plan) -> dict[str, Any]:
     found = fusions.measure(root, plan.device, plan.runs)
     print("\n".join(fusions.told(found)), flush=True)
     return found
-
-
-def draft(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
-    """A random-weight checkpoint and a bundle of it, which is compared with eager by the rows' own latents."""
-    checkpoint = synthetic.write(model, folder / "checkpoint", dtype=plan.precision)
-    root = folder / "bundle"
-    root.mkdir()
-    options = BuildOptions(
-        checkpoint, root, batches=plan.batches, precision=plan.precision, vae_precision=plan.precision
-    )
-    build.draft(build.opened(options), options, root)
-    return checkpoint, root
 
 
 def prepare(root: Path, backend: str, device: str) -> str:
