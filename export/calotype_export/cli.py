@@ -129,8 +129,8 @@ def _add_compile(commands: Commands) -> None:
         "--device",
         type=arguments.gpu,
         metavar="cuda:1",
-        help="the GPU to build on (default: cuda:0); with onnxruntime: keep the operators of its transformer optimiser "
-        "where they are faster there (default: compile for the processor)",
+        help="the GPU to build on (default: cuda:0); with onnxruntime: keep operators of its transformer optimiser, "
+        "and convolutions in NHWC, where they are faster there (default: compile for the processor)",
     )
     compile_.add_argument(
         "--optimization-level", type=int, choices=range(6), help="0 to 5 (default: the library's)"
