@@ -11,6 +11,8 @@ from calotype_bench.diffusers_drawer import DiffusersDrawer
 from calotype_bench.jobs import Engine
 from calotype_bench.worker import Drawer
 
+# By name of engine, how torch.compile goes about it: every kernel tuned, or recorded as graphs alone.
+MODES = {"compile": "max-autotune", "compile-reduce-overhead": "reduce-overhead"}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -24,9 +26,11 @@ def load(engine: Engine) -> Drawer:
     pipeline.to(engine.device)
     for module in (pipeline.unet, pipeline.vae):
         module.to(memory_format=torch.channels_last)
-    if engine.name == "compile":
+    if engine.dtype == "fp32":  # on GPUs convolutions would round their inputs to TF32's 10 bits
+        torch.backends.cudnn.allow_tf32 = False
+    if engine.name in MODES:
         settings: Any = {
-            "mode": "max-autotune",
+            "mode": MODES[engine.name],
             "fullgraph": True,
             "dynamic": False,
         }  # each shape its own kernels

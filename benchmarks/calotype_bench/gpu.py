@@ -46,13 +46,24 @@ def main() -> int:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--rehearse", action="store_true", help="tiny checkpoints, on the processor")
-    parser.add_argument("--models", help="some of them, separated by commas (default: all)")
+    for name, what in (
+        ("models", "models"),
+        ("backends", "backends"),
+        ("peers", "peers"),
+        ("batches", "batch sizes"),
+    ):
+        parser.add_argument(f"--{name}", metavar="A,B", help=f"these {what} (default: as planned)")
     parser.add_argument("--skip-tests", action="store_true", help="measure alone")
+    parser.add_argument("--skip-techniques", action="store_true", help="try nothing else on the step")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DRAFTS",
+        help="where models are made, and found again (default: a temporary folder)",
+    )
     options = parser.parse_args()
     silence_libraries()
-    plan = REHEARSAL if options.rehearse else REAL
-    if options.models:
-        plan = dataclasses.replace(plan, models=tuple(options.models.split(",")))
+    plan = _chosen(REHEARSAL if options.rehearse else REAL, options)
     name, described = _described(plan)
     diary = Diary(options.output / f"gpu-{name}.json")
     diary.note("machine", described)
@@ -60,7 +71,7 @@ def main() -> int:
     if not options.skip_tests:
         _test(diary, options.rehearse)
     with tempfile.TemporaryDirectory(prefix="calotype-gpu-") as folder:
-        measured = _measure(diary, plan, described, Path(folder))
+        measured = _measure(diary, plan, described, options.keep or Path(folder), not options.skip_techniques)
     print(f"\n{report_text.summary(measured)}\n\nwritten: {diary.path}")
     for stage, reason in diary.failures.items():
         print(f"failed: {stage}: {reason}")
@@ -103,7 +114,22 @@ def _test(diary: Diary, rehearse: bool) -> None:
             diary.fail("tests", found["said"])
 
 
-def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -> list[Latency]:
+def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
+    """Of `plan` what the options name, with their own models, peers and batch sizes."""
+    named = {
+        name: vars(options)[name].split(",")
+        for name in ("models", "backends", "peers")
+        if vars(options)[name]
+    }
+    changes: dict[str, Any] = {name: tuple(each) for name, each in named.items()}
+    if options.batches:
+        changes["batches"] = tuple(int(each) for each in options.batches.split(","))
+    return dataclasses.replace(plan, **changes)
+
+
+def _measure(
+    diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path, techniques: bool
+) -> list[Latency]:
     """Everything but the tests; what was measured, model by model, whose rows lie beside the diary."""
     rate = diary.attempt("rates", partial(rates.measure, plan.precision, plan.device))
     known = {} if rate is None else {plan.precision: rate}
@@ -129,8 +155,9 @@ def _measure(diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path) -
                 diary.fail(f"{model}, {backend}", reason)
         for row in (row for measurement in result.measurements for row in measurement.rows if row.failure):
             diary.fail(f"{model}, {row.engine.label}", row.failure)
-        usable = [backend for backend, reason in reasons.items() if not reason]
-        _try_techniques(diary, model, plan, usable, folder / model / "bundle")
+        if techniques:
+            usable = [backend for backend, reason in reasons.items() if not reason]
+            _try_techniques(diary, model, plan, usable, folder / model / "bundle")
     return measured
 
 

@@ -41,10 +41,12 @@ def measure(
 ) -> tuple[dict[str, str], Latency]:
     """Why backends cannot run, or nothing, and the rows of one model: every backend and peer in turn, by batch size.
 
-    Without `rates` no floor is known.
+    Without `rates` no floor is known. The model is made in `folder` where it is not there yet.
     """
-    folder.mkdir()
-    checkpoint, root = draft(model, plan.precision, folder, plan.batches)
+    checkpoint, root = folder / "checkpoint", folder / "bundle"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        draft(model, plan.precision, folder, plan.batches)
     reasons = {backend: prepare(root, backend, plan.device) for backend in plan.backends}
     usable = [backend for backend, reason in reasons.items() if not reason]
     for backend, reason in reasons.items():

@@ -25,6 +25,7 @@ class Peer:
 PEERS: Mapping[str, Peer] = {
     "eager": Peer(),
     "compile": Peer(),
+    "compile-reduce-overhead": Peer(),
     "optimum-intel": Peer(
         ("torch", "optimum-intel[openvino,diffusers]==2.2.0"), ("torchvision",), "draw_optimum_intel"
     ),

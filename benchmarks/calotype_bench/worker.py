@@ -24,6 +24,7 @@ DRAWERS = {
     "calotype": "draw_calotype",
     "eager": "draw_eager",
     "compile": "draw_eager",
+    "compile-reduce-overhead": "draw_eager",
     "optimum-intel": "draw_optimum_intel",
     "optimum-onnx": "draw_optimum_onnx",
     "stable-diffusion.cpp": "draw_sdcpp",
