@@ -20,7 +20,10 @@ SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "pndm"
 
 
 class DiffusersDrawer:
-    """`places` are the methods to time, `packages` whose versions matter; `prepare` is called before each job."""
+    """`places` are the methods to time, `packages` whose versions matter; `prepare` is called before each job.
+
+    `noise` gives a job's own, or None for what the pipeline draws of the job's seed.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class DiffusersDrawer:
         packages: Sequence[str],
         on_gpu: bool = False,
         prepare: Callable[[Job], None] = lambda _: None,
+        noise: Callable[[Job], Any] = lambda _: None,
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self._torch: Any = importlib.import_module("torch")
@@ -38,6 +42,7 @@ class DiffusersDrawer:
         self._config = dict(pipeline.scheduler.config)
         self._on_gpu = on_gpu
         self._prepare = prepare
+        self._noise = noise
         self._energy = energy.Meter()
         self._lap_seconds = laps.cost(on_gpu)
         self.backend = packages[0]
@@ -72,7 +77,7 @@ class DiffusersDrawer:
             return self._pipeline(
                 job.prompt, num_inference_steps=job.steps, guidance_scale=job.guidance_scale,
                 num_images_per_prompt=job.batch, output_type="np", height=job.height, width=job.width,
-                generator=self._torch.Generator().manual_seed(job.seed),
+                generator=self._torch.Generator().manual_seed(job.seed), latents=self._noise(job),
             ).images  # fmt: skip
 
     @contextmanager

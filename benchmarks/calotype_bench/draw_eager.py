@@ -8,7 +8,7 @@ import diffusers
 import torch
 
 from calotype_bench.diffusers_drawer import DiffusersDrawer
-from calotype_bench.jobs import Engine
+from calotype_bench.jobs import Engine, Job
 from calotype_bench.worker import Drawer
 
 # By name of engine, how torch.compile goes about it: every kernel tuned, or recorded as graphs alone.
@@ -43,4 +43,15 @@ def load(engine: Engine) -> Drawer:
     ]
     if pipeline.safety_checker is not None:
         places.append((pipeline.safety_checker, "forward", "safety_checker"))
-    return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), engine.device != "cpu")
+
+    def noise(job: Job) -> Any:
+        """What fp32 draws, rounded: before torch 2.13 half precision drew other numbers of the same seed."""
+        if engine.dtype == "fp32":
+            return None
+        scale = pipeline.vae_scale_factor
+        shape = (job.batch, pipeline.unet.config.in_channels, job.height // scale, job.width // scale)
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(job.seed))
+        return drawn.to(engine.device, DTYPES[engine.dtype])
+
+    on_gpu = engine.device != "cpu"
+    return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)

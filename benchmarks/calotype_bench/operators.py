@@ -31,7 +31,7 @@ RUNS = 3
 KINDS = (
     ("attention", r"attention|mha|sdpa|flash"),
     ("convolution", r"conv(?!ert)|fprop|winograd"),
-    ("matrix product", r"matmul|gemm|fullyconnected|innerproduct|einsum"),
+    ("matrix product", r"matmul|gemm|nvjet|fullyconnected|innerproduct|einsum"),
     ("normalisation", r"norm|mvn|reduce|variance"),
     ("softmax", r"softmax"),
     ("activation", r"gelu|sigmoid|swish|silu|relu|tanh|erf"),

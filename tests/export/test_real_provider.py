@@ -47,6 +47,12 @@ def test_every_program_is_recorded_in_its_first_run_and_launched_from_then_on(
         ]  # heads of attention stay where they are
 
 
+def test_a_program_is_recorded_once_a_thread_while_nobody_else_does_what_must_not_be(libraries: Path) -> None:
+    records, launches = [1, 1], [0, 0]
+    found = call(libraries, "threads", str(bundle("plain")), "text_encoder")
+    assert found == 2 * [records, launches]
+
+
 def products_in_float32(path: Path) -> list[str]:
     graph = onnx.load(path, load_external_data=False).graph
     known = dict(types(graph))

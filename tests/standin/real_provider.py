@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ import numpy as np
 import pytest
 
 from calotype import Pipeline, backends
-from calotype.backends import BackendOptions, onnxruntime
+from calotype.backends import BackendOptions, _recording, onnxruntime
 from calotype.backends._plans import Chosen
 from calotype.bundle import Bundle
 from calotype.compiled import SETTINGS
@@ -100,6 +101,37 @@ def programs(root: str, graphs: str = "graphs") -> list[dict[str, Any]]:
             }
             for spec, first, last in zip(specs, taken[0], taken[-1], strict=True)
         ]
+
+
+def threads(root: str, name: str) -> list[list[int]]:
+    """Of a program's runs, two in each of two threads: how often each records, and how often it does so alone."""
+    alone = _recording.alone
+    entered = list[int]()
+
+    @contextmanager
+    def counted() -> Generator[None]:
+        entered.append(1)
+        with alone():
+            yield
+
+    with _a_gpu() as calls, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_recording, "alone", counted)
+        specs = [spec for spec in Bundle.open(root).manifest.programs if spec.name == name][:1]
+        (program,) = backends.load("onnxruntime", Path(root), specs, BackendOptions("cuda"))
+        program.bind({tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in program.spec.inputs})
+        found = list[list[int]]()
+
+        def runs() -> None:
+            for _ in range(2):
+                entered.clear()
+                made = calls.of(lambda: program.run({})).get("cudaStreamBeginCapture", 0)
+                found.append([made, len(entered)])
+
+        runs()
+        other = threading.Thread(target=runs)
+        other.start()
+        other.join()
+        return found
 
 
 def launches(root: str, folder: str) -> list[dict[str, Any]]:
@@ -194,7 +226,7 @@ def _said() -> Generator[list[str]]:
 
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (programs, launches, pictures, compiled, refused)
+    function.__name__: function for function in (programs, threads, launches, pictures, compiled, refused)
 }
 
 if __name__ == "__main__":

@@ -111,14 +111,17 @@ class Graph:
 
 
 class Device:
-    """GPU number `index` with a stream of its own. Work is done in the order in which it was launched."""
+    """GPU number `index` with a stream of its own. Work is done in the order in which it was launched.
+
+    The stream is left to the driver, a few kilobytes: where Python collects a cycle of garbage, a library's session that
+    was given it may come to its end after this object.
+    """
 
     def __init__(self, index: int) -> None:
         self.cuda = runtime()
         self.index = index
         self.activate()
         self.stream = self.call("cudaStreamCreateWithFlags", self.cuda.cudaStreamNonBlocking)
-        weakref.finalize(self, self.release, "cudaStreamDestroy", self.stream)
 
     def activate(self) -> None:
         """Make this the GPU of the calling thread."""

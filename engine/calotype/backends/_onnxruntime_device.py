@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class OrtLauncher:
 
     That graph cannot be part of another one (error 900; microsoft/onnxruntime pull request 32081 would change it), so a
     whole schedule is one launch a row, which ONNX Runtime 1.31.1 does not wait for. It records within the first run of
-    a session, in CUDA's global mode (`tests/export/test_real_provider.py`). Nothing was tried on a GPU.
+    a session in each thread, in CUDA's global mode (`tests/export/test_real_provider.py`).
     """
 
     capturable = False
@@ -48,16 +49,17 @@ class OrtLauncher:
 
     def launch(self) -> None:
         """See `Launcher.launch`."""
-        with _recording.beside() if self._recorded else _recording.alone():  # other versions may wait
+        recorded = hasattr(self._recorded, "here")
+        with _recording.beside() if recorded else _recording.alone():  # other versions may wait
             self._session.run_with_iobinding(self._binding, self._options)
-        self._recorded = True
+        self._recorded.here = True
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Program.replace_weights`: a new session, at the same addresses, when the old one has left its memory."""
         self._session: Any = None
         self._binding: Any = None
         self._session = self._open_session(weights)
-        self._recorded = False
+        self._recorded = threading.local()  # `here` is set in threads that have recorded
         self._binding = self._session.io_binding()
         for tensor, address in self._addresses.values():
             self.attach(tensor, address)
