@@ -113,8 +113,8 @@ class Graph:
 class Device:
     """GPU number `index` with a stream of its own. Work is done in the order in which it was launched.
 
-    The stream is left to the driver, a few kilobytes: where Python collects a cycle of garbage, a library's session that
-    was given it may come to its end after this object.
+    The stream is left to the driver, a few kilobytes: where Python collects a cycle of garbage, a library's session
+    that was given it may come to its end after this object.
     """
 
     def __init__(self, index: int) -> None:
