@@ -22,7 +22,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from calotype.manifest import ProgramSpec
-from calotype_export import attention_heads, bundle_files, cuda_graph
+from calotype_export import attention_heads, bundle_files, cuda_graph, fused_biases
 
 # Program -> the optimiser's name for such a model; it has none for the others.
 MODEL_TYPES: Final[Mapping[str, str]] = {
@@ -53,7 +53,7 @@ def optimise(root: Path, spec: ProgramSpec, folder: Path, changes: Mapping[str, 
         model = optimizer.optimize_model(graph, kind, optimization_options=wanted, opt_level=0, use_gpu=True)
     _restore_attentions(model.model, attentions)
     _restore_scales(model.model, scales)
-    _replace_unknown(model.model)
+    _complete(model.model)
     folder.mkdir()
     path = folder / f"{spec.name}_{spec.batch}.onnx"
     model.save_model_to_file(str(path), use_external_data_format=True)
@@ -112,10 +112,11 @@ def _restore_scales(model: onnx.ModelProto, scales: Mapping[str, onnx.TensorProt
             tensor.CopyFrom(scales[tensor.name])
 
 
-def _replace_unknown(model: onnx.ModelProto) -> None:
-    """Replace what the optimiser left and the provider has no kernel for: a VAE's group norm of three dimensions."""
+def _complete(model: onnx.ModelProto) -> None:
+    """Join what the optimiser left by itself, and replace what the provider has no kernel for: a VAE's group norm."""
     completed = ir.serde.deserialize_model(model)
-    if cuda_graph.replace_unknown(completed):
+    joined = fused_biases.join(completed)
+    if cuda_graph.replace_unknown(completed) or joined:
         model.CopyFrom(ir.serde.serialize_model(completed))
 
 

@@ -1,0 +1,168 @@
+"""Joined operators compute what was there before, by the definitions of ONNX Runtime's operators in numpy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import erf
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from calotype_export import fused_biases
+
+Array = NDArray[Any]
+DOMAIN = "com.microsoft"
+RANDOM = np.random.default_rng(0)
+
+
+def given(*shape: int) -> Array:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+class Operator(OpRun):
+    op_domain = DOMAIN
+
+
+class NhwcConv(Operator):
+    """Of one pixel: w (out, 1, 1, in)."""
+
+    def _run(self, x: Array, w: Array, b: Array | None = None, **_: Any) -> tuple[Array]:
+        return (np.einsum("bhwi,oi->bhwo", x, w[:, 0, 0]) + (0 if b is None else b),)
+
+
+class SkipGroupNorm(Operator):
+    """With one group."""
+
+    def _run(
+        self, x: Array, scale: Array, shift: Array, skip: Array, bias: Array | None = None, **_: Any
+    ) -> tuple[Array, Array]:
+        total = x + skip + (0 if bias is None else bias)
+        axes = (1, 2, 3)
+        normal = (total - total.mean(axes, keepdims=True)) / np.sqrt(total.var(axes, keepdims=True) + 1e-5)
+        return (normal * scale + shift).astype(np.float32), total
+
+
+class BiasSplitGelu(Operator):
+    def _run(self, x: Array, bias: Array) -> tuple[Array]:
+        kept, gate = np.split(x + bias, 2, axis=-1)
+        return (kept * gate * 0.5 * (1 + np.vectorize(erf)(gate / np.sqrt(2))).astype(np.float32),)
+
+
+class BiasAdd(Operator):
+    def _run(self, x: Array, bias: Array, skip: Array) -> tuple[Array]:
+        return (x + bias + skip,)
+
+
+class MultiHeadAttention(Operator):
+    def _run(
+        self, q: Array, k: Array, v: Array, num_heads: int | None = None, scale: float | None = None
+    ) -> tuple[Array]:
+        assert num_heads is not None
+        q, k, v = (each.reshape(*each.shape[:2], num_heads, -1).transpose(0, 2, 1, 3) for each in (q, k, v))
+        weights = np.exp(q @ k.swapaxes(2, 3) * (scale or q.shape[-1] ** -0.5))
+        found = weights / weights.sum(-1, keepdims=True) @ v
+        return (found.transpose(0, 2, 1, 3).reshape(found.shape[0], found.shape[2], -1),)
+
+
+OPERATORS: list[Any] = [NhwcConv, SkipGroupNorm, BiasSplitGelu, BiasAdd, MultiHeadAttention]
+
+
+def join(nodes: list[Any], inputs: dict[str, Array], constants: dict[str, Array]) -> Counter[str]:
+    """The operators of the graph of `nodes` afterwards, which computes the `out` that it did before."""
+    values = [helper.make_tensor_value_info(name, 1, each.shape) for name, each in inputs.items()]
+    tensors = [helper.make_tensor(name, 1, each.shape, each.ravel()) for name, each in constants.items()]
+    graph = helper.make_graph(nodes, "g", values, [helper.make_tensor_value_info("out", 1, None)], tensors)
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=opsets)
+    expected: Any = ReferenceEvaluator(model, new_ops=OPERATORS).run(["out"], inputs)
+    changed = ir.serde.deserialize_model(model)
+    fused_biases.join(changed)
+    joined = ir.serde.serialize_model(changed)
+    found: Any = ReferenceEvaluator(joined, new_ops=OPERATORS).run(["out"], inputs)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-4)
+    biased = sum(node.op_type == "NhwcConv" and len(node.input) == 3 for node in joined.graph.node)
+    return Counter(node.op_type for node in joined.graph.node) + Counter(biased=biased)
+
+
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    standard = kind in ("Add", "MatMul", "Split", "Gelu", "Mul", "Attention", "Transpose")
+    return helper.make_node(
+        kind, inputs.split(), outputs.split(), outputs, domain="" if standard else DOMAIN, **attributes
+    )
+
+
+CONVOLUTIONS = {"w": given(4, 1, 1, 4), "b": given(4), "w2": given(4, 1, 1, 4), "b2": given(4)}
+NORM = {"g": given(4), "h": given(4)}
+PICTURES = {"x": given(2, 3, 3, 4), "y": given(2, 3, 3, 4)}
+
+
+@pytest.mark.parametrize("skip", ["y", "two"])
+def test_a_norm_adds_the_biases_of_convolutions(skip: str) -> None:
+    nodes = [
+        node("NhwcConv", "x w b", "one"),
+        node("NhwcConv", "y w2 b2", "two"),
+        node("SkipGroupNorm", f"one g h {skip}", "out sum"),
+    ]
+    found = join(nodes if skip == "two" else [nodes[0], nodes[2]], PICTURES, CONVOLUTIONS | NORM)
+    assert found["biased"] == 0
+
+
+def test_what_others_read_keeps_its_bias() -> None:
+    nodes = [
+        node("NhwcConv", "x w b", "one"),
+        node("SkipGroupNorm", "one g h y", "norm sum"),
+        node("Add", "norm one", "out"),
+    ]
+    assert join(nodes, PICTURES, CONVOLUTIONS | NORM)["biased"] == 1
+
+
+def test_of_two_convolutions_that_are_added_one_has_a_bias() -> None:
+    turned = {"perm": [0, 3, 1, 2]}
+    nodes = [
+        node("NhwcConv", "x w b", "one"),
+        node("NhwcConv", "y w2 b2", "two"),
+        node("Transpose", "one", "left", **turned),
+        node("Transpose", "two", "right", **turned),
+        node("Add", "left right", "out"),
+    ]
+    assert join(nodes, PICTURES, CONVOLUTIONS)["biased"] == 1
+
+
+@pytest.mark.parametrize(("width", "kinds"), [(2560, {"MatMul", "BiasSplitGelu"}), (64, None)])
+def test_a_gated_unit_is_one_operator_where_there_is_a_kernel(width: int, kinds: set[str] | None) -> None:
+    nodes = [
+        node("MatMul", "x m", "product"),
+        node("Add", "b product", "added"),
+        node("Split", "added", "kept gate", axis=-1, num_outputs=2),
+        node("Gelu", "gate", "curve"),
+        node("Mul", "kept curve", "out"),
+    ]
+    found = join(nodes, {"x": given(1, 2, 3)}, {"m": given(3, width), "b": given(width)})
+    assert set(found) == (kinds or {"MatMul", "Add", "Split", "Gelu", "Mul"})
+
+
+@pytest.mark.parametrize("sum_of", ["added y", "y added"])
+def test_a_bias_is_added_with_the_residual(sum_of: str) -> None:
+    nodes = [
+        node("MatMul", "x m", "product"),
+        node("Add", "product b", "added"),
+        node("Add", sum_of, "out"),
+    ]
+    inputs = {"x": given(1, 2, 3), "y": given(1, 2, 320)}
+    assert set(join(nodes, inputs, {"m": given(3, 320), "b": given(320)})) == {"MatMul", "BiasAdd"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": 0.3}])
+def test_attention_is_the_providers_own(settings: dict[str, float]) -> None:
+    inputs = {name: given(2, tokens, 8) for name, tokens in (("q", 5), ("k", 3), ("v", 3))}
+    heads = {"q_num_heads": 2, "kv_num_heads": 2}
+    attention = node("Attention", "q k v", "out", **heads, **settings)
+    assert set(join([attention], inputs, {})) == {"MultiHeadAttention"}
+    causal = node("Attention", "q k v", "out", **heads, **settings, is_causal=1)
+    assert set(join([causal], inputs, {})) == {"Attention"}
