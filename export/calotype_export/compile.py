@@ -107,6 +107,8 @@ def _gpu_builder(backend: str, options: BuilderOptions) -> _Builder:
 
     def build(root: Path, spec: ProgramSpec, folder: Path, progress: Progress) -> Plan:
         built = tensorrt_builder.build_plan(library, root / spec.files[0].path, spec, options, progress)
+        if options.for_this_gpu:
+            tensorrt_builder.check_opens(library, spec, built.data)
         path = folder / f"{spec.name}_{spec.batch}.plan"
         path.write_bytes(built.data)
         plan = _plan(spec, (bundle_files.describe(path, folder),), built)

@@ -21,7 +21,8 @@ from calotype_export.new_nodes import NewNodes
 def adapt(model: ir.Model) -> bool:
     """Make of `model` what the provider has kernels for, and fewer to launch; whether anything changed."""
     replaced = replace_unknown(model)
-    return attention_heads.join(model) or replaced
+    joined = attention_heads.join(model)
+    return attention_heads.own(model) or joined or replaced
 
 
 def replace_unknown(model: ir.Model) -> bool:

@@ -20,7 +20,6 @@ def join(model: ir.Model) -> bool:
     """Join what can be joined in `model`; whether there was anything."""
     changed = [_into_norm(model.graph, node) for node in _named(model, "SkipGroupNorm")]
     changed += [_gated(model.graph, node) for node in _named(model, "Gelu")]
-    changed += [_attention(model.graph, node) for node in _named(model, "Attention")]
     changed += [
         _of_one(model.graph, node) or _with_residual(model.graph, node) for node in _named(model, "Add")
     ]
@@ -121,19 +120,6 @@ def _with_residual(graph: ir.Graph, last: ir.Node) -> bool:
         _replace(graph, last, made, [added])
         return True
     return False
-
-
-def _attention(graph: ir.Graph, node: ir.Node) -> bool:
-    """The provider's own operator in place of ONNX's: it alone has cuDNN's kernels, and takes them where they are."""
-    if node.domain or len(node.inputs) > 3 or node.attributes.get_int("is_causal", 0):
-        return False
-    heads, scale = node.attributes.get_int("q_num_heads", 0), node.attributes.get_float("scale", None)
-    if not heads:  # they lie in an axis of their own
-        return False
-    settings = {"num_heads": heads} | ({} if scale is None else {"scale": scale})
-    made = ir.node("MultiHeadAttention", node.inputs, settings, domain=_DOMAIN, name=f"{node.name}_of_heads")
-    _replace(graph, node, made, [])
-    return True
 
 
 def _bias_and_product(added: ir.Node) -> tuple[ir.Value, ir.Value] | None:

@@ -115,8 +115,12 @@ def _restore_scales(model: onnx.ModelProto, scales: Mapping[str, onnx.TensorProt
 def _complete(model: onnx.ModelProto) -> None:
     """Join what the optimiser left by itself, and replace what the provider has no kernel for: a VAE's group norm."""
     completed = ir.serde.deserialize_model(model)
-    joined = fused_biases.join(completed)
-    if cuda_graph.replace_unknown(completed) or joined:
+    changed = [
+        fused_biases.join(completed),
+        attention_heads.own(completed),
+        cuda_graph.replace_unknown(completed),
+    ]
+    if any(changed):
         model.CopyFrom(ir.serde.serialize_model(completed))
 
 

@@ -179,6 +179,16 @@ def _capability(library: Any, text: str) -> Any:
     return library.ComputeCapability.__members__["SM" + text.replace(".", "")]
 
 
+def check_opens(library: Any, spec: ProgramSpec, data: bytes) -> None:
+    """BackendError where a plan built for this GPU cannot be opened on it: the library may know no GPU of its kind."""
+    log = Log()
+    if library.Runtime(logger(library, log)).deserialize_cuda_engine(data) is None:
+        raise BackendError(
+            f"{label(spec)}: its plan was built for this machine's GPU and cannot be opened on it: {log.errors()}",
+            f"this library names GPUs of capability {', '.join(capabilities(library))}; use tensorrt or onnxruntime",
+        )
+
+
 def check_size(spec: ProgramSpec, built: Built) -> None:
     stored = sum(file.size for file in spec.files)
     if built.weight_bytes > _LARGEST_GROWTH * stored + _SPARE_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,37 @@ class NhwcConv(_Fused):
         return (found[0].transpose(0, 2, 3, 1),)
 
 
+class BiasSplitGelu(_Fused):
+    """x (N, T, 2 C), bias (2 C,)."""
+
+    def compute(self, settings: dict[str, Any], *inputs: Any) -> tuple[Any, ...]:
+        x, bias = inputs
+        kept, gate = np.split(x + bias, 2, axis=-1)
+        return ((kept * gate * 0.5 * (1 + np.vectorize(erf)(gate / np.sqrt(2)))).astype(x.dtype),)
+
+
+class BiasAdd(_Fused):
+    """x and skip (N, T, C), bias (C,)."""
+
+    def compute(self, settings: dict[str, Any], *inputs: Any) -> tuple[Any, ...]:
+        x, bias, skip = inputs
+        return (x + bias + skip,)
+
+
+class MultiHeadAttention(_Fused):
+    """Queries (N, T, H C), keys and values (N, S, H C)."""
+
+    def compute(self, settings: dict[str, Any], *inputs: Any) -> tuple[Any, ...]:
+        heads = settings["num_heads"]
+        q, k, v = (
+            each.astype(np.float32).reshape(*each.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+            for each in inputs
+        )
+        weights = np.exp(q @ k.swapaxes(2, 3) * settings.get("scale", q.shape[-1] ** -0.5))
+        found = (weights / weights.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3)
+        return (found.reshape(inputs[0].shape).astype(inputs[0].dtype),)
+
+
 class Resize(OpRun):
     """Nearest neighbours by whole factors: that of onnx 1.23 fails with today's numpy."""
 
@@ -102,4 +134,13 @@ def group_norm(settings: dict[str, Any], x: Array, gamma: Array, beta: Array) ->
     return normal.astype(x.dtype)
 
 
-OPERATORS: list[type[OpRun]] = [GroupNorm, SkipGroupNorm, SkipLayerNormalization, NhwcConv, Resize]
+OPERATORS: list[type[OpRun]] = [
+    GroupNorm,
+    SkipGroupNorm,
+    SkipLayerNormalization,
+    NhwcConv,
+    BiasSplitGelu,
+    BiasAdd,
+    MultiHeadAttention,
+    Resize,
+]

@@ -12,12 +12,14 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
 from calotype_export import cuda_graph, signatures, trace
 from tests.bundles import bundle
+from tests.export.fused_operators import OPERATORS
 from tests.standin.cuda_kernels import lacking
 
 PROGRAMS = [
@@ -137,15 +139,15 @@ def test_what_it_cannot_replace_is_an_error() -> None:
 class Attending(nn.Module):
     """Attention of three heads, as diffusers and transformers write it."""
 
-    def __init__(self, mask: Tensor | None) -> None:
+    def __init__(self, mask: Tensor | None, scale: float | None = None) -> None:
         super().__init__()
-        self.mask = mask
+        self.mask, self.scale = mask, scale
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = inputs["x"]
         batch, count, width = tokens.shape
         parted = [(k * tokens).view(batch, count, 3, width // 3).transpose(1, 2) for k in (1, 2, 3)]
-        found = nn.functional.scaled_dot_product_attention(*parted, attn_mask=self.mask)
+        found = nn.functional.scaled_dot_product_attention(*parted, attn_mask=self.mask, scale=self.scale)
         return {"y": found.transpose(1, 2).reshape(batch, count, width)}
 
 
@@ -171,3 +173,41 @@ def test_heads_of_attention_stay_side_by_side(mask: Tensor | None, inputs: int, 
     )
     (found,) = run(tmp_path / "attending.onnx", {"x": x.numpy()})
     np.testing.assert_allclose(found, module({"x": x})["y"].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own"), [(torch.float16, True), (torch.bfloat16, True), (torch.float32, False)]
+)
+def test_attention_in_half_precision_is_the_providers_own(
+    dtype: torch.dtype, own: bool, tmp_path: Path
+) -> None:
+    module = Attending(None)
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).to(dtype)
+    model = trace.trace(module, {"x": x}, ("y",))
+    cuda_graph.adapt(model)
+    trace.write_graph(model, tmp_path / "attending.onnx")
+    assert lacking(tmp_path / "attending.onnx") == []
+    kinds = {node.op_type for node in model.graph}
+    assert ("MultiHeadAttention" in kinds, "Attention" in kinds) == (own, not own)
+    if dtype == torch.float16:
+        evaluator = ReferenceEvaluator(str(tmp_path / "attending.onnx"), new_ops=OPERATORS)
+        found: Any = evaluator.run(None, {"x": x.numpy()})
+        np.testing.assert_allclose(found[0], module({"x": x.float()})["y"].numpy(), atol=5e-3)
+
+
+def test_a_scale_is_kept(tmp_path: Path) -> None:
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).half()
+    module = Attending(None, scale=0.3)
+    model = trace.trace(module, {"x": x}, ("y",))
+    cuda_graph.adapt(model)
+    trace.write_graph(model, tmp_path / "attending.onnx")
+    evaluator = ReferenceEvaluator(str(tmp_path / "attending.onnx"), new_ops=OPERATORS)
+    found: Any = evaluator.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found[0], module({"x": x.float()})["y"].numpy(), atol=5e-3)
+
+
+def test_masked_attention_in_half_precision_stays(tmp_path: Path) -> None:
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).half()
+    model = trace.trace(Attending(torch.ones(5, 5).tril().bool()), {"x": x}, ("y",))
+    cuda_graph.adapt(model)
+    assert "Attention" in {node.op_type for node in model.graph}

@@ -1,9 +1,8 @@
-"""Joined operators compute what was there before, by the definitions of ONNX Runtime's operators in numpy."""
+"""Joined operators compute what was there before."""
 
 from __future__ import annotations
 
 from collections import Counter
-from math import erf
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 from calotype_export import fused_biases
+from tests.export.fused_operators import OPERATORS
 
 Array = NDArray[Any]
 DOMAIN = "com.microsoft"
@@ -23,54 +22,6 @@ RANDOM = np.random.default_rng(0)
 
 def given(*shape: int) -> Array:
     return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-class Operator(OpRun):
-    op_domain = DOMAIN
-
-
-class NhwcConv(Operator):
-    """Of one pixel: w (out, 1, 1, in)."""
-
-    def _run(self, x: Array, w: Array, b: Array | None = None, **_: Any) -> tuple[Array]:
-        return (np.einsum("bhwi,oi->bhwo", x, w[:, 0, 0]) + (0 if b is None else b),)
-
-
-class SkipGroupNorm(Operator):
-    """With one group."""
-
-    def _run(
-        self, x: Array, scale: Array, shift: Array, skip: Array, bias: Array | None = None, **_: Any
-    ) -> tuple[Array, Array]:
-        total = x + skip + (0 if bias is None else bias)
-        axes = (1, 2, 3)
-        normal = (total - total.mean(axes, keepdims=True)) / np.sqrt(total.var(axes, keepdims=True) + 1e-5)
-        return (normal * scale + shift).astype(np.float32), total
-
-
-class BiasSplitGelu(Operator):
-    def _run(self, x: Array, bias: Array) -> tuple[Array]:
-        kept, gate = np.split(x + bias, 2, axis=-1)
-        return (kept * gate * 0.5 * (1 + np.vectorize(erf)(gate / np.sqrt(2))).astype(np.float32),)
-
-
-class BiasAdd(Operator):
-    def _run(self, x: Array, bias: Array, skip: Array) -> tuple[Array]:
-        return (x + bias + skip,)
-
-
-class MultiHeadAttention(Operator):
-    def _run(
-        self, q: Array, k: Array, v: Array, num_heads: int | None = None, scale: float | None = None
-    ) -> tuple[Array]:
-        assert num_heads is not None
-        q, k, v = (each.reshape(*each.shape[:2], num_heads, -1).transpose(0, 2, 1, 3) for each in (q, k, v))
-        weights = np.exp(q @ k.swapaxes(2, 3) * (scale or q.shape[-1] ** -0.5))
-        found = weights / weights.sum(-1, keepdims=True) @ v
-        return (found.transpose(0, 2, 1, 3).reshape(found.shape[0], found.shape[2], -1),)
-
-
-OPERATORS: list[Any] = [NhwcConv, SkipGroupNorm, BiasSplitGelu, BiasAdd, MultiHeadAttention]
 
 
 def join(nodes: list[Any], inputs: dict[str, Array], constants: dict[str, Array]) -> Counter[str]:
@@ -91,13 +42,14 @@ def join(nodes: list[Any], inputs: dict[str, Array], constants: dict[str, Array]
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
-    standard = kind in ("Add", "MatMul", "Split", "Gelu", "Mul", "Attention", "Transpose")
+    standard = kind in ("Add", "MatMul", "Split", "Gelu", "Mul", "Transpose")
     return helper.make_node(
         kind, inputs.split(), outputs.split(), outputs, domain="" if standard else DOMAIN, **attributes
     )
 
 
 CONVOLUTIONS = {"w": given(4, 1, 1, 4), "b": given(4), "w2": given(4, 1, 1, 4), "b2": given(4)}
+SETTINGS = {"groups": 2, "epsilon": 1e-5, "activation": 1}
 NORM = {"g": given(4), "h": given(4)}
 PICTURES = {"x": given(2, 3, 3, 4), "y": given(2, 3, 3, 4)}
 
@@ -107,7 +59,7 @@ def test_a_norm_adds_the_biases_of_convolutions(skip: str) -> None:
     nodes = [
         node("NhwcConv", "x w b", "one"),
         node("NhwcConv", "y w2 b2", "two"),
-        node("SkipGroupNorm", f"one g h {skip}", "out sum"),
+        node("SkipGroupNorm", f"one g h {skip}", "out sum", **SETTINGS),
     ]
     found = join(nodes if skip == "two" else [nodes[0], nodes[2]], PICTURES, CONVOLUTIONS | NORM)
     assert found["biased"] == 0
@@ -116,7 +68,7 @@ def test_a_norm_adds_the_biases_of_convolutions(skip: str) -> None:
 def test_what_others_read_keeps_its_bias() -> None:
     nodes = [
         node("NhwcConv", "x w b", "one"),
-        node("SkipGroupNorm", "one g h y", "norm sum"),
+        node("SkipGroupNorm", "one g h y", "norm sum", **SETTINGS),
         node("Add", "norm one", "out"),
     ]
     assert join(nodes, PICTURES, CONVOLUTIONS | NORM)["biased"] == 1
@@ -156,13 +108,3 @@ def test_a_bias_is_added_with_the_residual(sum_of: str) -> None:
     ]
     inputs = {"x": given(1, 2, 3), "y": given(1, 2, 320)}
     assert set(join(nodes, inputs, {"m": given(3, 320), "b": given(320)})) == {"MatMul", "BiasAdd"}
-
-
-@pytest.mark.parametrize("settings", [{}, {"scale": 0.3}])
-def test_attention_is_the_providers_own(settings: dict[str, float]) -> None:
-    inputs = {name: given(2, tokens, 8) for name, tokens in (("q", 5), ("k", 3), ("v", 3))}
-    heads = {"q_num_heads": 2, "kv_num_heads": 2}
-    attention = node("Attention", "q k v", "out", **heads, **settings)
-    assert set(join([attention], inputs, {})) == {"MultiHeadAttention"}
-    causal = node("Attention", "q k v", "out", **heads, **settings, is_causal=1)
-    assert set(join([causal], inputs, {})) == {"Attention"}

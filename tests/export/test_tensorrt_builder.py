@@ -22,6 +22,7 @@ from calotype_export.compile import compile_bundle
 from calotype_export.progress import silent
 from calotype_export.tensorrt_builder import BuilderOptions
 from tests import bundles
+from tests.bundles import bundle
 from tests.standin import builder
 from tests.standin.cuda import Cuda
 
@@ -123,3 +124,12 @@ def test_a_gpu_without_a_name_in_the_library_is_the_current_one() -> None:
     options = BuilderOptions(compute_capabilities=("9.0",), for_this_gpu=True)
     rtx: Any = tensorrt_rtx_bindings
     assert tensorrt_builder._targets(rtx, options) == [rtx.ComputeCapability.CURRENT]
+
+
+def test_a_plan_that_opens_on_no_gpu_is_refused() -> None:
+    rtx: Any = tensorrt_rtx_bindings
+    spec = Bundle.open(bundle("plain")).program("text_encoder")
+    with pytest.raises(
+        BackendError, match=r"(?s)text_encoder.*cannot be opened on it.*use tensorrt or onnxruntime"
+    ):
+        tensorrt_builder.check_opens(rtx, spec, b"no plan")

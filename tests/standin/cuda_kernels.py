@@ -59,7 +59,8 @@ _STANDARD: dict[str, tuple[tuple[tuple[int, int | None], ...], frozenset[int]]] 
     "Where": (((16, None),), frozenset({TensorProto.BOOL})),
 }
 _FUSED = frozenset(
-    {"BiasSplitGelu", "GroupNorm", "NhwcConv", "QuickGelu", "SkipGroupNorm", "SkipLayerNormalization"}
+    {"BiasAdd", "BiasSplitGelu", "GroupNorm", "MultiHeadAttention", "NhwcConv", "QuickGelu", "SkipGroupNorm"}
+    | {"SkipLayerNormalization"}
 )
 
 
