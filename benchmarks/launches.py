@@ -28,7 +28,7 @@ NAMES = ("sd15", "sd21-base")
 # Kind of launch -> what its function or kernel is called. The first that fits counts.
 KINDS: Final[Mapping[str, str]] = {
     "products": "cublas.*([gG]emm|Matmul$)",
-    "convolutions": "cudnnBackendExecute|cudnnConvolutionForward",
+    "convolutions and attention of cuDNN": "cudnnBackendExecute|cudnnConvolutionForward",
     "biases of convolutions": "cudnnAddTensor",
     "attention": "flash_fwd|attention_kernel|UnfusedSoftmax|ConvertBoolMask",
     "transposes": "[Tt]ranspose|cublas.geam",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class _Drawer:
 
 
 def _version(name: str) -> str:
+    if name == "onnxruntime" and name in sys.modules:  # one module, of several packages
+        return str(sys.modules[name].__version__)
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -122,6 +122,7 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
         if vars(options)[name]
     }
     changes: dict[str, Any] = {name: tuple(each) for name, each in named.items()}
+    changes["command"] = ("python", "-m", "calotype_bench.gpu", *sys.argv[1:])
     if options.batches:
         changes["batches"] = tuple(int(each) for each in options.batches.split(","))
     return dataclasses.replace(plan, **changes)
@@ -153,8 +154,10 @@ def _measure(
         for backend, reason in reasons.items():
             if reason and backend in backends.installed():
                 diary.fail(f"{model}, {backend}", reason)
-        for row in (row for measurement in result.measurements for row in measurement.rows if row.failure):
-            diary.fail(f"{model}, {row.engine.label}", row.failure)
+        for measurement in result.measurements:
+            failed = {row.engine.label: row.failure for row in measurement.rows if row.failure}
+            for engine, reason in (failed | gpu_models.strays(measurement, plan.precision)).items():
+                diary.fail(f"{model}, {engine}", reason)
         if techniques:
             usable = [backend for backend, reason in reasons.items() if not reason]
             _try_techniques(diary, model, plan, usable, folder / model / "bundle")

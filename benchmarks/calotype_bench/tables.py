@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calotype.errors import RequestError
@@ -113,7 +113,9 @@ def _fidelity(result: Comparison) -> str:
 
 def _where(result: Latency | Comparison) -> str:
     machine = result.machine
-    return f"{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:10]}"
+    gpu = machine.get("gpu")
+    card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) else ""
+    return f"{card}{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:10]}"
 
 
 def _heads(*names: str) -> Sequence[str]:

@@ -13,6 +13,9 @@ import pytest
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype_bench import gpu, gpu_models, machine, operators, portability, report_text
 from calotype_bench.draw_calotype import Held
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.jobs import Engine, Job
+from calotype_bench.measurement import Measurement, Row
 from calotype_bench.profile_onnxruntime import sum_by_name
 from calotype_bench.rates import Rates
 from tests.bundles import bundle
@@ -51,6 +54,21 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     assert [line.split()[:4] for line in lines[1:]] == [
         ["tiny-sd15", "x", "1", "calotype"], ["tiny-sd15", "x", "1", "calotype"], ["tiny-sd15", "x", "1", "eager"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("eagers", "ours", "strays"),
+    [(4e-3, 4.2e-3, False), (4e-3, 0.34, True), (0.0, 9e-4, False), (0.0, 2e-3, True), (None, 2e-3, True)],
+)
+def test_latents_that_are_far_from_exact_ones_are_a_failure(
+    eagers: float | None, ours: float | None, strays: bool
+) -> None:
+    rows = [
+        Row(Engine(name, "", backend, "fp16", "cuda"), None, None, (), "", Fidelity(far, 1.0, 40.0, 1.0, 1))
+        for name, backend, far in (("calotype", "onnxruntime", ours), ("eager", "", eagers))
+    ]
+    found = gpu_models.strays(Measurement(Job("", 1, 0), 1, "eager fp32", tuple(rows)), "fp16")
+    assert ([*found] == ["calotype onnxruntime fp16"]) is strays
 
 
 def test_a_stage_that_fails_is_told_and_the_others_go_on(

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from calotype import Pipeline
 from calotype.backends import Array, _cuda
+from calotype.backends.onnxruntime import PROVIDERS
 from tests.backends.contract_cases import in_two_threads
 from tests.bundles import bundle
 from tests.engine import lora_files
@@ -109,3 +112,45 @@ def test_a_lora_is_taken_off_exactly(backend: str, root: Path, tmp_path: Path) -
     assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
     assert not np.allclose(found, plain, atol=1e-3)
     assert np.array_equal(draw(pipeline), plain)
+
+
+# Channels of a head, queries, and keys: of itself and of the prompt, in UNets of Stable Diffusion 1 and 2 at 512x512.
+ATTENTIONS = [
+    (40, 4096, 4096), (40, 4096, 77), (80, 1024, 1024), (80, 1024, 77), (160, 256, 256), (160, 64, 64), (160, 64, 77),
+    (64, 4096, 4096), (64, 1024, 77),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("channels", "queries", "keys"), ATTENTIONS)
+def test_attention_in_half_precision(rehearsing: bool, channels: int, queries: int, keys: int) -> None:
+    if not rehearsing and PROVIDERS["cuda"] not in ort.get_available_providers():
+        pytest.skip("this onnxruntime has no CUDA provider")
+    if rehearsing:  # processors have the operator in float32 alone
+        queries, keys = queries // 16, -(-keys // 16)
+    kind, dtype = (TensorProto.FLOAT, np.float32) if rehearsing else (TensorProto.FLOAT16, np.float16)
+    heads = 8
+    node = helper.make_node(
+        "MultiHeadAttention", ["q", "k", "v"], ["y"], domain="com.microsoft", num_heads=heads
+    )
+    sides = {"q": queries, "k": keys, "v": keys, "y": queries}
+    q, k, v, y = [
+        helper.make_tensor_value_info(name, kind, [2, side, heads * channels]) for name, side in sides.items()
+    ]
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(
+        helper.make_graph([node], "g", [q, k, v], [y]), opset_imports=opsets, ir_version=10
+    )
+    draws = np.random.default_rng(0)
+    given = {name: draws.standard_normal((2, sides[name], heads * channels)).astype(dtype) for name in "qkv"}
+    provider = PROVIDERS["cpu" if rehearsing else "cuda"]
+    session = ort.InferenceSession(model.SerializeToString(), providers=[provider])
+    found = np.asarray(session.run(None, given)[0])
+
+    exact = {
+        name: value.astype(np.float64).reshape(2, -1, heads, channels).swapaxes(1, 2)
+        for name, value in given.items()
+    }
+    weights = np.exp(exact["q"] @ exact["k"].swapaxes(2, 3) * channels**-0.5)
+    expected = (weights / weights.sum(-1, keepdims=True) @ exact["v"]).swapaxes(1, 2).reshape(found.shape)
+    assert session.get_providers()[0] == provider
+    assert np.linalg.norm(found - expected) <= 2e-3 * np.linalg.norm(expected)
