@@ -45,13 +45,14 @@ def load(engine: Engine) -> Drawer:
         places.append((pipeline.safety_checker, "forward", "safety_checker"))
 
     def noise(job: Job) -> Any:
-        """What fp32 draws, rounded: before torch 2.13 half precision drew other numbers of the same seed."""
-        if engine.dtype == "fp32":
-            return None
-        scale = pipeline.vae_scale_factor
-        shape = (job.batch, pipeline.unet.config.in_channels, job.height // scale, job.width // scale)
-        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(job.seed))
-        return drawn.to(engine.device, DTYPES[engine.dtype])
+        return half_noise(job, pipeline, DTYPES[engine.dtype]) if engine.dtype != "fp32" else None
 
     on_gpu = engine.device != "cpu"
     return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
+
+
+def half_noise(job: Job, pipeline: Any, dtype: torch.dtype) -> torch.Tensor:
+    """What fp32 draws, rounded: before torch 2.13 half precision drew other numbers of the same seed."""
+    scale = pipeline.vae_scale_factor
+    shape = (job.batch, pipeline.unet.config.in_channels, job.height // scale, job.width // scale)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(job.seed)).to(pipeline.device, dtype)

@@ -115,16 +115,19 @@ def _test(diary: Diary, rehearse: bool) -> None:
 
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
-    """Of `plan` what the options name, with their own models, peers and batch sizes."""
-    named = {
-        name: vars(options)[name].split(",")
-        for name in ("models", "backends", "peers")
+    """Of `plan` what the options name, and the command that says so."""
+    given = {
+        name: vars(options)[name]
+        for name in ("models", "backends", "peers", "batches")
         if vars(options)[name]
     }
-    changes: dict[str, Any] = {name: tuple(each) for name, each in named.items()}
-    changes["command"] = ("python", "-m", "calotype_bench.gpu", *sys.argv[1:])
+    changes: dict[str, Any] = {name: tuple(value.split(",")) for name, value in given.items()}
     if options.batches:
-        changes["batches"] = tuple(int(each) for each in options.batches.split(","))
+        changes["batches"] = tuple(int(each) for each in changes["batches"])
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    skipped = [f"--skip-{what}" for what in ("tests", "techniques") if vars(options)[f"skip_{what}"]]
+    if words or skipped:
+        changes["command"] = ("python", "-m", "calotype_bench.gpu", *words, *skipped, "-o", "FOLDER")
     return dataclasses.replace(plan, **changes)
 
 

@@ -67,7 +67,7 @@ def write_parts(whole: Bundle, folder: Path) -> Bundle:
     for name, model in zip(PARTS, (cut.prompt, cut.row, cut.step), strict=True):
         files = _save(model, folder, name)
         inputs, outputs = (tensors(values) for values in (model.graph.inputs, model.graph.outputs))
-        on_gpu = _save(model, folder, f"{name}.cuda") if cuda_graph.replace_unknown(model) else ()
+        on_gpu = _save(model, folder, f"{name}.cuda") if cuda_graph.adapt(model) else ()
         described = ProgramSpec(name, spec.batch, spec.precision, inputs, outputs, files, cuda_files=on_gpu)
         found.append(described)
     parts = dataclasses.replace(whole.manifest, programs=tuple(found), files=())

@@ -1,7 +1,7 @@
 """ONNX Runtime's own profile of one program: seconds by operator, and on a GPU, by kernel.
 
 On CUDA its profiler tells when the host launched an operator. torch's, through CUPTI, tells how long the kernels of any
-library in the process took. That never ran on a GPU.
+library in the process took.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _fidelity(result: Comparison) -> str:
 def _where(result: Latency | Comparison) -> str:
     machine = result.machine
     gpu = machine.get("gpu")
-    card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) else ""
+    card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) and gpu["gpu"] else ""
     return f"{card}{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:10]}"
 
 

@@ -14,6 +14,7 @@ _DOMAIN = "com.microsoft"
 # What the provider's kernels are written for (ONNX Runtime, contrib_ops/cuda/diffusion).
 _GATED = frozenset({2560, 5120, 6144, 10240, 12288})
 _SUMMED = frozenset({320, 640, 1280})
+_AS_THEY_ARE = (0, 1, 2, 3)
 
 
 def join(model: ir.Model) -> bool:
@@ -32,7 +33,8 @@ def _named(model: ir.Model, kind: str) -> list[ir.Node]:
 
 def _into_norm(graph: ir.Graph, norm: ir.Node) -> bool:
     """Let `norm` add the biases of convolutions that it alone reads."""
-    convolutions = [node for at in (0, 3) if (node := _convolution(norm.inputs[at])) is not None]
+    found = [_convolution(norm.inputs[at]) for at in (0, 3)]
+    convolutions = [node for node, axes in found if node is not None and axes == _AS_THEY_ARE]
     total = _summed(convolutions)
     if total is None or len(norm.inputs) > 4:
         return False
@@ -45,9 +47,8 @@ def _into_norm(graph: ir.Graph, norm: ir.Node) -> bool:
 
 def _of_one(graph: ir.Graph, added: ir.Node) -> bool:
     """Let one of two convolutions that `added` adds have the biases of both."""
-    makers = [_convolution(value) for value in added.inputs]
-    one, other = makers if len(makers) == 2 else (None, None)
-    if one is None or other is None:
+    (one, axes), (other, other_axes) = (_convolution(value) for value in added.inputs)
+    if one is None or other is None or axes != other_axes:
         return False
     total = _summed([one, other])
     if total is None:
@@ -68,7 +69,7 @@ def _summed(convolutions: list[ir.Node]) -> np.ndarray | None:
 
 def _initializer(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> ir.Value:
     """The bias of `node`, as a constant of the graph."""
-    tensor = ir.tensor(bias, name=f"{node.name}_joined_bias")
+    tensor = ir.tensor(bias, name=f"joined_bias_{len(graph.initializers)}_{node.name}")
     value = ir.Value(
         name=tensor.name, shape=ir.Shape(bias.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
@@ -76,12 +77,17 @@ def _initializer(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> ir.Value:
     return value
 
 
-def _convolution(value: ir.Value | None) -> ir.Node | None:
-    """The convolution with a bias that alone makes `value`, in its own order of axes or in another."""
-    node = _only_read(value)
+def _convolution(value: ir.Value | None) -> tuple[ir.Node | None, tuple[int, ...]]:
+    """The convolution with a bias that alone makes `value`, and which of its axes are where there."""
+    node, axes = _only_read(value), _AS_THEY_ARE
     while node is not None and node.op_type == "Transpose":
+        turned = tuple(node.attributes.get_ints("perm", ()))
+        if len(turned) != len(axes):
+            return None, axes
+        axes = tuple(turned[axis] for axis in axes)
         node = _only_read(node.inputs[0])
-    return node if node is not None and node.op_type == "NhwcConv" and len(node.inputs) > 2 else None
+    biased = node is not None and node.op_type == "NhwcConv" and len(node.inputs) > 2
+    return (node if biased else None), axes
 
 
 def _gated(graph: ir.Graph, gelu: ir.Node) -> bool:
@@ -95,7 +101,7 @@ def _gated(graph: ir.Graph, gelu: ir.Node) -> bool:
     kept, gate = split.outputs
     if times.op_type != "Mul" or gelu.inputs[0] is not gate or kept not in times.inputs:
         return False
-    if len(kept.uses()) != 1 or len(gate.uses()) != 1:
+    if _only_read(kept) is None or _only_read(gate) is None or not _halves_tokens(split):
         return False
     added = _only_read(split.inputs[0])
     parts = None if added is None else _bias_and_product(added)
@@ -106,6 +112,17 @@ def _gated(graph: ir.Graph, gelu: ir.Node) -> bool:
     return True
 
 
+def _halves_tokens(split: ir.Node) -> bool:
+    """Whether it parts the last of three axes in two equal halves."""
+    shapes = [_sides(value) for value in (*split.inputs[:1], *split.outputs)]
+    whole, *halves = shapes
+    return (
+        len(whole) == 3
+        and split.attributes.get_int("axis", 0) in (-1, 2)
+        and all(half == (*whole[:2], whole[2] // 2) for half in halves)
+    )
+
+
 def _with_residual(graph: ir.Graph, last: ir.Node) -> bool:
     """One operator in place of a product's bias and the residual that `last` adds."""
     for at, value in enumerate(last.inputs):
@@ -114,8 +131,9 @@ def _with_residual(graph: ir.Graph, last: ir.Node) -> bool:
         residual = last.inputs[1 - at]
         if added is None or parts is None or residual is None or _constant(residual) is not None:
             continue
-        if _width(parts[0]) not in _SUMMED:
-            continue
+        sides = _sides(added.outputs[0])
+        if _width(parts[0]) not in _SUMMED or len(sides) != 3 or _sides(residual) != sides:
+            continue  # the operator repeats nothing
         made = ir.node("BiasAdd", [parts[1], parts[0], residual], domain=_DOMAIN, name=f"{last.name}_summed")
         _replace(graph, last, made, [added])
         return True
@@ -161,8 +179,14 @@ def _only_reader(node: ir.Node) -> ir.Node | None:
 
 def _width(bias: ir.Value) -> int:
     """How many numbers a bias has; 0 where it is something else."""
-    sides = () if bias.shape is None else bias.shape.numpy()
+    sides = _sides(bias)
     return sides[0] if len(sides) == 1 else 0
+
+
+def _sides(value: ir.Value | None) -> tuple[int, ...]:
+    """The shape of `value`; empty where it is not known."""
+    known = value is not None and value.shape is not None and value.shape.is_static()
+    return value.shape.numpy() if known and value is not None and value.shape is not None else ()
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

@@ -86,7 +86,7 @@ class _Race:
     def __init__(self, root: Path, spec: ProgramSpec, options: BackendOptions) -> None:
         self._root, self._spec, self._options = root, spec, options
         self._given = signatures.example(spec.inputs, 0)
-        graph = root / spec.files[0].path
+        graph = root / (spec.cuda_files or spec.files)[0].path
         self._fused = [operators(graph)]
         self._convolves = any(
             node.op_type == "Conv" for node in onnx.load(graph, load_external_data=False).graph.node

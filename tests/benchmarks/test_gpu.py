@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype_bench import gpu, gpu_models, machine, operators, portability, report_text
 from calotype_bench.draw_calotype import Held
+from calotype_bench.draw_eager import half_noise
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.measurement import Measurement, Row
@@ -58,7 +62,14 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
 
 @pytest.mark.parametrize(
     ("eagers", "ours", "strays"),
-    [(4e-3, 4.2e-3, False), (4e-3, 0.34, True), (0.0, 9e-4, False), (0.0, 2e-3, True), (None, 2e-3, True)],
+    [
+        (4e-3, 4.2e-3, False),
+        (4e-3, 0.34, True),
+        (4e-3, 1.7e-2, True),
+        (None, 4e-3, False),
+        (None, 3e-2, True),
+        (1.27, 0.34, True),
+    ],
 )
 def test_latents_that_are_far_from_exact_ones_are_a_failure(
     eagers: float | None, ours: float | None, strays: bool
@@ -69,6 +80,47 @@ def test_latents_that_are_far_from_exact_ones_are_a_failure(
     ]
     found = gpu_models.strays(Measurement(Job("", 1, 0), 1, "eager fp32", tuple(rows)), "fp16")
     assert ([*found] == ["calotype onnxruntime fp16"]) is strays
+
+
+def test_what_is_chosen_is_what_the_result_says_was_run() -> None:
+    nothing = dict.fromkeys(("models", "backends", "peers", "batches"))
+    skipping = {"skip_tests": False, "skip_techniques": False}
+    whole = gpu._chosen(gpu.REAL, argparse.Namespace(**nothing, **skipping))
+    assert whole == gpu.REAL
+    assert whole.command == ("make", "gpu")
+    some = nothing | {"models": "sd15", "peers": "eager,compile", "batches": "1,4"}
+    part = gpu._chosen(gpu.REAL, argparse.Namespace(**some, **skipping | {"skip_tests": True}))
+    assert (part.models, part.peers, part.batches) == (("sd15",), ("eager", "compile"), (1, 4))
+    assert part.backends == gpu.REAL.backends
+    words = "python -m calotype_bench.gpu --models sd15 --peers eager,compile --batches 1,4 --skip-tests -o FOLDER"
+    assert " ".join(part.command) == words
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_peers_in_half_precision_have_the_noise_of_float32(dtype: torch.dtype) -> None:
+    unet = SimpleNamespace(config=SimpleNamespace(in_channels=4))
+    pipeline = SimpleNamespace(vae_scale_factor=8, unet=unet, device="cpu")
+    found = half_noise(Job("", 1, seed=5, batch=2, width=64, height=128), pipeline, dtype)
+    exact = torch.randn((2, 4, 16, 8), generator=torch.Generator().manual_seed(5))
+    assert torch.equal(found, exact.to(dtype))
+
+
+def test_a_draft_is_found_again_where_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, ...]] = []
+
+    def draft(_: str, __: str, folder: Path, batches: tuple[int, ...]) -> tuple[Path, Path]:
+        made.append(batches)
+        shutil.copytree(bundle("plain"), folder / "bundle")
+        return folder / "checkpoint", folder / "bundle"
+
+    monkeypatch.setattr(gpu_models, "draft", draft)
+    for batches in ((1,), (1, 2), (4,)):
+        plan = dataclasses.replace(gpu.REHEARSAL, batches=batches)
+        gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
+    assert made == [(1,), (4,)]  # the bundle has batches of 1 and of 2
+    (tmp_path / "tiny-sd15" / "bundle" / "manifest.json").unlink()
+    gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
+    assert made == [(1,), (4,), (4,)]
 
 
 def test_a_stage_that_fails_is_told_and_the_others_go_on(

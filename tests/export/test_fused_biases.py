@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import infer_shapes
 
 from calotype_export import fused_biases
 from tests.export.fused_operators import OPERATORS
@@ -30,7 +31,7 @@ def join(nodes: list[Any], inputs: dict[str, Array], constants: dict[str, Array]
     tensors = [helper.make_tensor(name, 1, each.shape, each.ravel()) for name, each in constants.items()]
     graph = helper.make_graph(nodes, "g", values, [helper.make_tensor_value_info("out", 1, None)], tensors)
     opsets = [helper.make_opsetid("", 23), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets)
+    model = infer_shapes(helper.make_model(graph, opset_imports=opsets))
     expected: Any = ReferenceEvaluator(model, new_ops=OPERATORS).run(["out"], inputs)
     changed = ir.serde.deserialize_model(model)
     fused_biases.join(changed)
@@ -65,6 +66,17 @@ def test_a_norm_adds_the_biases_of_convolutions(skip: str) -> None:
     assert found["biased"] == 0
 
 
+@pytest.mark.parametrize(("back", "biased"), [([0, 2, 3, 1], 0), ([0, 3, 2, 1], 1)])
+def test_transposes_between_them_must_undo_each_other(back: list[int], biased: int) -> None:
+    nodes = [
+        node("NhwcConv", "x w b", "one"),
+        node("Transpose", "one", "turned", perm=[0, 3, 1, 2]),
+        node("Transpose", "turned", "back", perm=back),
+        node("SkipGroupNorm", "back g h y", "out sum", **SETTINGS),
+    ]
+    assert join(nodes, PICTURES, CONVOLUTIONS | NORM)["biased"] == biased
+
+
 def test_what_others_read_keeps_its_bias() -> None:
     nodes = [
         node("NhwcConv", "x w b", "one"),
@@ -97,6 +109,29 @@ def test_a_gated_unit_is_one_operator_where_there_is_a_kernel(width: int, kinds:
     ]
     found = join(nodes, {"x": given(1, 2, 3)}, {"m": given(3, width), "b": given(width)})
     assert set(found) == (kinds or {"MatMul", "Add", "Split", "Gelu", "Mul"})
+
+
+@pytest.mark.parametrize(("axis", "sides"), [(1, (1, 4, 3)), (1, (2, 3))])
+def test_halves_of_other_axes_or_ranks_stay(axis: int, sides: tuple[int, ...]) -> None:
+    nodes = [
+        node("MatMul", "x m", "product"),
+        node("Add", "b product", "added"),
+        node("Split", "added", "kept gate", axis=axis, num_outputs=2),
+        node("Gelu", "gate", "curve"),
+        node("Mul", "kept curve", "out"),
+    ]
+    assert "Gelu" in join(nodes, {"x": given(*sides)}, {"m": given(3, 2560), "b": given(2560)})
+
+
+@pytest.mark.parametrize("sides", [(1, 1, 320), (320,)])
+def test_a_residual_that_is_repeated_is_added_by_itself(sides: tuple[int, ...]) -> None:
+    nodes = [
+        node("MatMul", "x m", "product"),
+        node("Add", "product b", "added"),
+        node("Add", "added y", "out"),
+    ]
+    inputs = {"x": given(1, 2, 3), "y": given(*sides)}
+    assert "BiasAdd" not in join(nodes, inputs, {"m": given(3, 320), "b": given(320)})
 
 
 @pytest.mark.parametrize("sum_of", ["added y", "y added"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
-from calotype_export import bundle_files, fused_plans, ort_optimiser, signatures, trace
+from calotype_export import bundle_files, fused_biases, fused_plans, ort_optimiser, signatures, trace
 from calotype_export.timed_run import run
 from tests.bundles import bundle
 from tests.export.fused_operators import OPERATORS
@@ -34,6 +35,30 @@ def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path:
     assert found["SkipGroupNorm"] > 5
     assert found["SkipLayerNormalization"] > 5
     assert bool(found["NhwcConv"]) == (candidate == "fused")
+
+    given = signatures.example(spec.inputs, 0)
+    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
+    expected, _ = run(program, given)
+    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
+    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
+    for tensor, value in zip(spec.outputs, outputs, strict=True):
+        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
+
+
+def test_what_it_leaves_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With kernels for the tiny step's widths, which there are none for."""
+    monkeypatch.setattr(fused_biases, "_GATED", frozenset(range(10000)))
+    monkeypatch.setattr(fused_biases, "_SUMMED", frozenset(range(10000)))
+    spec = Bundle.open(bundle("plain")).program("unet_step")
+    fused = ort_optimiser.optimise(bundle("plain"), spec, tmp_path / "made", {})
+    path = tmp_path / "made" / fused.files[0].path
+    graph = onnx.load(path, load_external_data=False).graph
+    kinds = Counter(node.op_type for node in graph.node)
+    attentions = sum(node.op_type == "Attention" for node in graph.node)
+    assert kinds["Gelu"] == 0
+    assert kinds["BiasSplitGelu"] == kinds["BiasAdd"] == attentions // 2  # one of each behind two attentions
+    biased = [node for node in graph.node if node.op_type == "NhwcConv" and len(node.input) > 2]
+    assert len(biased) < kinds["NhwcConv"] / 2
 
     given = signatures.example(spec.inputs, 0)
     (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))

@@ -59,7 +59,7 @@ def products_in_float32(path: Path) -> list[str]:
     return [
         node.name
         for node in graph.node
-        if node.op_type in ("MatMul", "Gemm", "Conv", "Attention")
+        if node.op_type in ("MatMul", "Gemm", "Conv", "Attention", "MultiHeadAttention")
         and onnx.TensorProto.FLOAT in {known.get(name) for name in (*node.input, *node.output)}
     ]
 
