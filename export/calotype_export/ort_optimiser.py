@@ -1,8 +1,8 @@
 """What ONNX Runtime's own transformer optimiser makes of a program for its CUDA provider.
 
 It comes with ONNX Runtime (`onnxruntime.transformers`), and puts operators of the CUDA provider in place of groups of
-nodes: group norm with SiLU and the sum before it, layer norm with the sum before it, convolutions in NHWC. What it leaves
-by itself is joined after it, and attention in half precision is the provider's own.
+nodes: group norm with SiLU and the sum before it, layer norm with the sum before it, convolutions in NHWC. What it
+leaves by itself is joined after it, and attention in half precision is the provider's own.
 """
 
 from __future__ import annotations
