@@ -13,7 +13,7 @@ import numpy as np
 
 from calotype_bench import energy
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.worker import Drawer, resident_bytes, save_drawn
+from calotype_bench.worker import Drawer, cores, resident_bytes, save_drawn
 
 PACKAGE = "stable-diffusion-cpp-python"
 WEIGHTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -28,8 +28,9 @@ def load(engine: Engine) -> Drawer:
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
         library: Any = importlib.import_module("stable_diffusion_cpp")
+        threads = engine.threads or cores()  # by itself it took one of two cores
         self._model = library.StableDiffusion(
-            model_path=engine.path, wtype=WEIGHTS[engine.dtype], n_threads=engine.threads or -1, verbose=False
+            model_path=engine.path, wtype=WEIGHTS[engine.dtype], n_threads=threads, verbose=False
         )
         self._energy = energy.Meter()
         self.backend = "ggml"

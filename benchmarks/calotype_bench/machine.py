@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from calotype.backends._host import processor
+from calotype_bench.worker import cores
 
 
 def describe() -> dict[str, Any]:
     """The machine, as far as it changes figures, and when it was."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": processor(),
-        "cores": cores,
+        "cores": cores(),
         "system": f"{platform.system()}-{platform.machine()}",
         "python": platform.python_version(),
         "load": list(os.getloadavg()),

@@ -73,6 +73,11 @@ def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def resident_bytes() -> int:
     """The most memory that this process ever held."""
     status = Path("/proc/self/status")
