@@ -11,9 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from calotype_export.new_nodes import NewNodes
+from calotype_export.graph_walk import reader, sides
+from calotype_export.new_nodes import OWN, NewNodes
 
-_DOMAIN = "com.microsoft"
 _SWAP = (0, 2, 1, 3)  # heads and tokens
 
 
@@ -37,7 +37,7 @@ def join(model: ir.Model) -> bool:
         if (
             others
             and _is_causal(others[0])
-            and _sides(others[0])[-2:] == [_sides(each)[1] for each in tokens[:2]]
+            and [*sides(others[0])[-2:]] == [sides(each)[1] for each in tokens[:2]]
         ):
             others, settings["is_causal"] = others[1:] and [None, *others[1:]], 1
         made = NewNodes(graph, f"attention_{found}")
@@ -55,12 +55,12 @@ def own(model: ir.Model) -> bool:
     Stable Diffusion 1.5's UNet: a step of DDIM ended 9.2e-3 (relative L2) from float32's, with its own operator (and
     the sums of `fused_biases`) 1.1e-4 (`benchmarks/results/h200-attention.json`). In float32 `tests/gpu` saw nothing.
     """
-    nodes = [node for node in model.graph if node.op_type == "Attention" and not node.domain]
     if not _is_half(model.graph):
         return False
+    nodes = [node for node in model.graph if node.op_type == "Attention" and not node.domain]
     changed = [_replace_by_own(model.graph, node) for node in nodes]
     if any(changed):
-        model.opset_imports[_DOMAIN] = 1
+        model.opset_imports[OWN] = 1
     return any(changed)
 
 
@@ -76,13 +76,7 @@ def _replace_by_own(graph: ir.Graph, node: ir.Node) -> bool:
     if not heads or not plain or len(node.inputs) > 3 or len(node.outputs) > 1:
         return False
     settings = {"num_heads": heads} | ({} if scale is None else {"scale": scale})
-    made = ir.node("MultiHeadAttention", node.inputs, settings, domain=_DOMAIN, name=f"{node.name}_own")
-    (old,), (new,) = node.outputs, made.outputs
-    new.shape, new.type = old.shape, old.type
-    graph.insert_before(node, made)
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    new.name, old.name = old.name, None
-    graph.remove(node, safe=True)
+    NewNodes(graph, f"{node.name}_own").instead(node, "MultiHeadAttention", node.inputs, **settings)
     return True
 
 
@@ -104,10 +98,6 @@ def _is_causal(mask: ir.Value | None) -> bool:
     return seen.shape[-1] == seen.shape[-2] and bool(np.all(seen == np.tri(seen.shape[-1], dtype=bool)))
 
 
-def _sides(value: ir.Value | None) -> list[object]:
-    return [] if value is None or value.shape is None else [*value.shape.numpy()]
-
-
 def _before(value: ir.Value | None) -> ir.Value | None:
     """The tokens (batch, tokens, heads x channels) that `value` (batch, heads, tokens, channels) is made of."""
     transpose = value.producer() if value is not None else None
@@ -125,8 +115,8 @@ def _before(value: ir.Value | None) -> ir.Value | None:
 
 def _after(node: ir.Node) -> ir.Node | None:
     """The node that puts the heads of what comes of `node` side by side again, if nothing else reads it."""
-    transpose = _reader(node)
-    reshape = _reader(transpose) if _swaps(transpose) and transpose is not None else None
+    transpose = reader(node)
+    reshape = reader(transpose) if _swaps(transpose) and transpose is not None else None
     if reshape is None or reshape.op_type != "Reshape":
         return None
     parted, joined = reshape.inputs[0], reshape.outputs[0]
@@ -134,14 +124,6 @@ def _after(node: ir.Node) -> ir.Node | None:
         return None
     batch, count, heads, channels = parted.shape.numpy()
     return reshape if joined.shape == (batch, count, heads * channels) else None
-
-
-def _reader(node: ir.Node) -> ir.Node | None:
-    """The one node that reads the only output of `node`."""
-    readers = [use.node for output in node.outputs for use in output.uses()]
-    return (
-        readers[0] if len(readers) == 1 and not any(each.is_graph_output() for each in node.outputs) else None
-    )
 
 
 def _swaps(node: ir.Node | None) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-_DOMAIN = "com.microsoft"
+from calotype_export.graph_walk import maker, reader, sides
+from calotype_export.new_nodes import NewNodes
+
 # What the provider's kernels are written for (ONNX Runtime, contrib_ops/cuda/diffusion).
 _GATED = frozenset({2560, 5120, 6144, 10240, 12288})
 _SUMMED = frozenset({320, 640, 1280})
@@ -41,7 +43,7 @@ def _into_norm(graph: ir.Graph, norm: ir.Node) -> bool:
     for node in convolutions:
         node.resize_inputs(2)
     norm.resize_inputs(5)
-    norm.replace_input_with(4, _initializer(graph, norm, total))
+    norm.replace_input_with(4, _initializer(graph, total))
     return True
 
 
@@ -53,7 +55,7 @@ def _of_one(graph: ir.Graph, added: ir.Node) -> bool:
     total = _summed([one, other])
     if total is None:
         return False
-    one.replace_input_with(2, _initializer(graph, one, total))
+    one.replace_input_with(2, _initializer(graph, total))
     other.resize_inputs(2)
     return True
 
@@ -67,25 +69,19 @@ def _summed(convolutions: list[ir.Node]) -> np.ndarray | None:
     return np.sum([bias.astype(np.float32) for bias in known], axis=0).astype(known[0].dtype)
 
 
-def _initializer(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> ir.Value:
-    """The bias of `node`, as a constant of the graph."""
-    tensor = ir.tensor(bias, name=f"joined_bias_{len(graph.initializers)}_{node.name}")
-    value = ir.Value(
-        name=tensor.name, shape=ir.Shape(bias.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.initializers[str(value.name)] = value
-    return value
+def _initializer(graph: ir.Graph, bias: np.ndarray) -> ir.Value:
+    return NewNodes(graph, f"joined_{len(graph.initializers)}").constant("bias", bias)
 
 
 def _convolution(value: ir.Value | None) -> tuple[ir.Node | None, tuple[int, ...]]:
     """The convolution with a bias that alone makes `value`, and which of its axes are where there."""
-    node, axes = _only_read(value), _AS_THEY_ARE
+    node, axes = maker(value), _AS_THEY_ARE
     while node is not None and node.op_type == "Transpose":
         turned = tuple(node.attributes.get_ints("perm", ()))
         if len(turned) != len(axes):
             return None, axes
         axes = tuple(turned[axis] for axis in axes)
-        node = _only_read(node.inputs[0])
+        node = maker(node.inputs[0])
     biased = node is not None and node.op_type == "NhwcConv" and len(node.inputs) > 2
     return (node if biased else None), axes
 
@@ -95,26 +91,26 @@ def _gated(graph: ir.Graph, gelu: ir.Node) -> bool:
     if gelu.attributes.get_string("approximate", "none") != "none":
         return False
     split = gelu.inputs[0].producer() if gelu.inputs[0] is not None else None
-    times = _only_reader(gelu)
+    times = reader(gelu)
     if split is None or split.op_type != "Split" or len(split.outputs) != 2 or times is None:
         return False
     kept, gate = split.outputs
     if times.op_type != "Mul" or gelu.inputs[0] is not gate or kept not in times.inputs:
         return False
-    if _only_read(kept) is None or _only_read(gate) is None or not _halves_tokens(split):
+    if maker(kept) is None or maker(gate) is None or not _halves_tokens(split):
         return False
-    added = _only_read(split.inputs[0])
+    added = maker(split.inputs[0])
     parts = None if added is None else _bias_and_product(added)
     if added is None or parts is None or _width(parts[0]) not in _GATED:
         return False
-    made = ir.node("BiasSplitGelu", [parts[1], parts[0]], domain=_DOMAIN, name=f"{times.name}_gated")
-    _replace(graph, times, made, [gelu, split, added])
+    bias, product = parts
+    _replace(graph, times, "BiasSplitGelu", [product, bias], [gelu, split, added])
     return True
 
 
 def _halves_tokens(split: ir.Node) -> bool:
     """Whether it parts the last of three axes in two equal halves."""
-    shapes = [_sides(value) for value in (*split.inputs[:1], *split.outputs)]
+    shapes = [sides(value) for value in (*split.inputs[:1], *split.outputs)]
     whole, *halves = shapes
     return (
         len(whole) == 3
@@ -126,16 +122,16 @@ def _halves_tokens(split: ir.Node) -> bool:
 def _with_residual(graph: ir.Graph, last: ir.Node) -> bool:
     """One operator in place of a product's bias and the residual that `last` adds."""
     for at, value in enumerate(last.inputs):
-        added = _only_read(value)
-        parts = _bias_and_product(added) if added is not None and added.op_type == "Add" else None
+        added = maker(value)
+        parts = None if added is None else _bias_and_product(added)
         residual = last.inputs[1 - at]
         if added is None or parts is None or residual is None or _constant(residual) is not None:
             continue
-        sides = _sides(added.outputs[0])
-        if _width(parts[0]) not in _SUMMED or len(sides) != 3 or _sides(residual) != sides:
+        bias, product = parts
+        tokens = sides(added.outputs[0])
+        if _width(bias) not in _SUMMED or len(tokens) != 3 or sides(residual) != tokens:
             continue  # the operator repeats nothing
-        made = ir.node("BiasAdd", [parts[1], parts[0], residual], domain=_DOMAIN, name=f"{last.name}_summed")
-        _replace(graph, last, made, [added])
+        _replace(graph, last, "BiasAdd", [product, bias, residual], [added])
         return True
     return False
 
@@ -147,46 +143,25 @@ def _bias_and_product(added: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     for bias, product in (added.inputs, reversed(added.inputs)):
         if bias is None or product is None or _constant(bias) is None:
             continue
-        maker = product.producer()
-        if maker is not None and maker.op_type == "MatMul":
+        source = product.producer()
+        if source is not None and source.op_type == "MatMul":
             return bias, product
     return None
 
 
-def _replace(graph: ir.Graph, last: ir.Node, made: ir.Node, others: list[ir.Node]) -> None:
-    """Put `made` in place of `last` and the `others` before it."""
-    (old,), (new,) = last.outputs, made.outputs
-    new.shape, new.type = old.shape, old.type
-    graph.insert_before(last, made)
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    new.name, old.name = old.name, None
-    for node in (last, *others):
+def _replace(
+    graph: ir.Graph, last: ir.Node, kind: str, inputs: list[ir.Value], others: list[ir.Node]
+) -> None:
+    """Put an operator in place of `last` and the `others` before it."""
+    NewNodes(graph, f"{last.name}_joined").instead(last, kind, inputs)
+    for node in others:
         graph.remove(node, safe=True)
-
-
-def _only_read(value: ir.Value | None) -> ir.Node | None:
-    """What makes `value`, if it is read once and no output of the graph."""
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    return value.producer()
-
-
-def _only_reader(node: ir.Node) -> ir.Node | None:
-    (output,) = node.outputs
-    readers = [use.node for use in output.uses()]
-    return readers[0] if len(readers) == 1 and not output.is_graph_output() else None
 
 
 def _width(bias: ir.Value) -> int:
     """How many numbers a bias has; 0 where it is something else."""
-    sides = _sides(bias)
-    return sides[0] if len(sides) == 1 else 0
-
-
-def _sides(value: ir.Value | None) -> tuple[int, ...]:
-    """The shape of `value`; empty where it is not known."""
-    known = value is not None and value.shape is not None and value.shape.is_static()
-    return value.shape.numpy() if known and value is not None and value.shape is not None else ()
+    known = sides(bias)
+    return known[0] if len(known) == 1 else 0
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

@@ -8,6 +8,8 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+OWN = "com.microsoft"  # the domain of ONNX Runtime's own operators
+
 
 class NewNodes:
     """Nodes and constants for `graph`, whose names begin with `name`, in the order in which they are made."""
@@ -32,6 +34,13 @@ class NewNodes:
         output.name = f"{self._name}_{len(self._made)}"
         output.shape, output.type = ir.Shape(sides), ir.TensorType(dtype)
         return output
+
+    def instead(self, node: ir.Node, kind: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> None:
+        """Put ONNX Runtime's own operator `kind` in place of `node`, whose only output stays as it is."""
+        self._made.append(ir.node(kind, inputs, attributes, domain=OWN, name=f"{self._name}_{kind}"))
+        (old,), (new,) = node.outputs, self._made[-1].outputs
+        new.shape, new.type = old.shape, old.type
+        self.replace(node, new)
 
     def constant(self, what: str, array: NDArray[Any]) -> ir.Value:
         """An initializer."""
