@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -43,16 +44,13 @@ def load(engine: Engine) -> Drawer:
     ]
     if pipeline.safety_checker is not None:
         places.append((pipeline.safety_checker, "forward", "safety_checker"))
-
-    def noise(job: Job) -> Any:
-        return half_noise(job, pipeline, DTYPES[engine.dtype]) if engine.dtype != "fp32" else None
-
     on_gpu = engine.device != "cpu"
+    noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
     return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
 
 
-def half_noise(job: Job, pipeline: Any, dtype: torch.dtype) -> torch.Tensor:
-    """What fp32 draws, rounded: before torch 2.13 half precision drew other numbers of the same seed."""
+def fp32_noise(job: Job, pipeline: Any, dtype: torch.dtype) -> torch.Tensor:
+    """What fp32 draws, rounded: before torch 2.13 a pipeline in half precision drew other numbers of the same seed."""
     scale = pipeline.vae_scale_factor
     shape = (job.batch, pipeline.unet.config.in_channels, job.height // scale, job.width // scale)
     return torch.randn(shape, generator=torch.Generator().manual_seed(job.seed)).to(pipeline.device, dtype)

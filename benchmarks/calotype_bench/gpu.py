@@ -25,6 +25,7 @@ from calotype.errors import CalotypeError
 from calotype_bench import gpu_models, machine, portability, rates, report_text, results
 from calotype_bench.gpu_models import Plan
 from calotype_bench.results import Latency
+from calotype_export import arguments
 from calotype_export.console import silence_libraries
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,13 +47,10 @@ def main() -> int:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--rehearse", action="store_true", help="tiny checkpoints, on the processor")
-    for name, what in (
-        ("models", "models"),
-        ("backends", "backends"),
-        ("peers", "peers"),
-        ("batches", "batch sizes"),
-    ):
-        parser.add_argument(f"--{name}", metavar="A,B", help=f"these {what} (default: as planned)")
+    for name, parse in _CHOICES.items():
+        parser.add_argument(
+            f"--{name}", type=parse, metavar="A,B", help=f"these {name} (default: as planned)"
+        )
     parser.add_argument("--skip-tests", action="store_true", help="measure alone")
     parser.add_argument("--skip-techniques", action="store_true", help="try nothing else on the step")
     parser.add_argument(
@@ -76,6 +74,19 @@ def main() -> int:
     for stage, reason in diary.failures.items():
         print(f"failed: {stage}: {reason}")
     return 1 if diary.failures else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+# Fields of a plan that options name, and how their text is read.
+_CHOICES: Mapping[str, Callable[[str], tuple[Any, ...]]] = {
+    "models": _names,
+    "backends": _names,
+    "peers": _names,
+    "batches": arguments.batches,
+}
 
 
 class Diary:
@@ -116,15 +127,8 @@ def _test(diary: Diary, rehearse: bool) -> None:
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
     """Of `plan` what the options name, and the command that says so."""
-    given = {
-        name: vars(options)[name]
-        for name in ("models", "backends", "peers", "batches")
-        if vars(options)[name]
-    }
-    changes: dict[str, Any] = {name: tuple(value.split(",")) for name, value in given.items()}
-    if options.batches:
-        changes["batches"] = tuple(int(each) for each in changes["batches"])
-    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    changes: dict[str, Any] = {name: vars(options)[name] for name in _CHOICES if vars(options)[name]}
+    words = [word for name, found in changes.items() for word in (f"--{name}", ",".join(map(str, found)))]
     skipped = [f"--skip-{what}" for what in ("tests", "techniques") if vars(options)[f"skip_{what}"]]
     if words or skipped:
         changes["command"] = ("python", "-m", "calotype_bench.gpu", *words, *skipped, "-o", "FOLDER")

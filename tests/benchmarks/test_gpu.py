@@ -16,7 +16,7 @@ import torch
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype_bench import gpu, gpu_models, machine, operators, portability, report_text
 from calotype_bench.draw_calotype import Held
-from calotype_bench.draw_eager import half_noise
+from calotype_bench.draw_eager import fp32_noise
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.measurement import Measurement, Row
@@ -88,7 +88,7 @@ def test_what_is_chosen_is_what_the_result_says_was_run() -> None:
     whole = gpu._chosen(gpu.REAL, argparse.Namespace(**nothing, **skipping))
     assert whole == gpu.REAL
     assert whole.command == ("make", "gpu")
-    some = nothing | {"models": "sd15", "peers": "eager,compile", "batches": "1,4"}
+    some = nothing | {"models": ("sd15",), "peers": ("eager", "compile"), "batches": (1, 4)}
     part = gpu._chosen(gpu.REAL, argparse.Namespace(**some, **skipping | {"skip_tests": True}))
     assert (part.models, part.peers, part.batches) == (("sd15",), ("eager", "compile"), (1, 4))
     assert part.backends == gpu.REAL.backends
@@ -100,7 +100,7 @@ def test_what_is_chosen_is_what_the_result_says_was_run() -> None:
 def test_peers_in_half_precision_have_the_noise_of_float32(dtype: torch.dtype) -> None:
     unet = SimpleNamespace(config=SimpleNamespace(in_channels=4))
     pipeline = SimpleNamespace(vae_scale_factor=8, unet=unet, device="cpu")
-    found = half_noise(Job("", 1, seed=5, batch=2, width=64, height=128), pipeline, dtype)
+    found = fp32_noise(Job("", 1, seed=5, batch=2, width=64, height=128), pipeline, dtype)
     exact = torch.randn((2, 4, 16, 8), generator=torch.Generator().manual_seed(5))
     assert torch.equal(found, exact.to(dtype))
 
