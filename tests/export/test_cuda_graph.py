@@ -175,39 +175,44 @@ def test_heads_of_attention_stay_side_by_side(mask: Tensor | None, inputs: int, 
     np.testing.assert_allclose(found, module({"x": x})["y"].numpy(), atol=1e-5)
 
 
+def adapted(module: nn.Module, dtype: torch.dtype, path: Path) -> tuple[ir.Model, Tensor]:
+    """The second graph of `module`, written to `path`, and the tokens that it was traced with."""
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).to(dtype)
+    model = trace.trace(module, {"x": x}, ("y",))
+    cuda_graph.adapt(model)
+    trace.write_graph(model, path)
+    return model, x
+
+
+def attends_as(module: nn.Module, x: Tensor, path: Path) -> None:
+    """The graph at `path`, by the operators' definitions."""
+    found: Any = ReferenceEvaluator(str(path), new_ops=OPERATORS).run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found[0], module({"x": x.float()})["y"].numpy(), atol=5e-3)
+
+
 @pytest.mark.parametrize(
     ("dtype", "own"), [(torch.float16, True), (torch.bfloat16, True), (torch.float32, False)]
 )
 def test_attention_in_half_precision_is_the_providers_own(
     dtype: torch.dtype, own: bool, tmp_path: Path
 ) -> None:
+    path = tmp_path / "attending.onnx"
     module = Attending(None)
-    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).to(dtype)
-    model = trace.trace(module, {"x": x}, ("y",))
-    cuda_graph.adapt(model)
-    trace.write_graph(model, tmp_path / "attending.onnx")
-    assert lacking(tmp_path / "attending.onnx") == []
+    model, x = adapted(module, dtype, path)
+    assert lacking(path) == []
     kinds = {node.op_type for node in model.graph}
     assert ("MultiHeadAttention" in kinds, "Attention" in kinds) == (own, not own)
     if dtype == torch.float16:
-        evaluator = ReferenceEvaluator(str(tmp_path / "attending.onnx"), new_ops=OPERATORS)
-        found: Any = evaluator.run(None, {"x": x.numpy()})
-        np.testing.assert_allclose(found[0], module({"x": x.float()})["y"].numpy(), atol=5e-3)
+        attends_as(module, x, path)
 
 
 def test_a_scale_is_kept(tmp_path: Path) -> None:
-    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).half()
     module = Attending(None, scale=0.3)
-    model = trace.trace(module, {"x": x}, ("y",))
-    cuda_graph.adapt(model)
-    trace.write_graph(model, tmp_path / "attending.onnx")
-    evaluator = ReferenceEvaluator(str(tmp_path / "attending.onnx"), new_ops=OPERATORS)
-    found: Any = evaluator.run(None, {"x": x.numpy()})
-    np.testing.assert_allclose(found[0], module({"x": x.float()})["y"].numpy(), atol=5e-3)
+    _, x = adapted(module, torch.float16, tmp_path / "attending.onnx")
+    attends_as(module, x, tmp_path / "attending.onnx")
 
 
 def test_masked_attention_in_half_precision_stays(tmp_path: Path) -> None:
-    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4)).half()
-    model = trace.trace(Attending(torch.ones(5, 5).tril().bool()), {"x": x}, ("y",))
-    cuda_graph.adapt(model)
+    masked = Attending(torch.ones(5, 5).tril().bool())
+    model, _ = adapted(masked, torch.float16, tmp_path / "attending.onnx")
     assert "Attention" in {node.op_type for node in model.graph}

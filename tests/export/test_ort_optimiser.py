@@ -18,15 +18,26 @@ from torch import Tensor, nn
 from calotype import backends
 from calotype.backends import BackendOptions
 from calotype.bundle import Bundle
+from calotype.manifest import ProgramSpec
 from calotype_export import bundle_files, fused_biases, fused_plans, ort_optimiser, signatures, trace
 from calotype_export.timed_run import run
 from tests.bundles import bundle
 from tests.export.fused_operators import OPERATORS
 
 
+def computes_what_is_exported(path: Path, spec: ProgramSpec) -> None:
+    """The graph at `path`, by the operators' definitions, since no processor runs them."""
+    given = signatures.example(spec.inputs, 0)
+    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
+    expected, _ = run(program, given)
+    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
+    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
+    for tensor, value in zip(spec.outputs, outputs, strict=True):
+        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
+
+
 @pytest.mark.parametrize("candidate", fused_plans.GRAPHS)
 def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path: Path) -> None:
-    """By the operators' definitions, since no processor runs them."""
     spec = Bundle.open(bundle("plain")).program("unet_step")
     fused = ort_optimiser.optimise(bundle("plain"), spec, tmp_path / "made", fused_plans.GRAPHS[candidate])
     path = tmp_path / "made" / fused.files[0].path
@@ -35,14 +46,7 @@ def test_the_optimisers_step_computes_what_is_exported(candidate: str, tmp_path:
     assert found["SkipGroupNorm"] > 5
     assert found["SkipLayerNormalization"] > 5
     assert bool(found["NhwcConv"]) == (candidate == "fused")
-
-    given = signatures.example(spec.inputs, 0)
-    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
-    expected, _ = run(program, given)
-    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
-    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
-    for tensor, value in zip(spec.outputs, outputs, strict=True):
-        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
+    computes_what_is_exported(path, spec)
 
 
 def test_what_it_leaves_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,14 +63,7 @@ def test_what_it_leaves_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert kinds["BiasSplitGelu"] == kinds["BiasAdd"] == attentions // 2  # one of each behind two attentions
     biased = [node for node in graph.node if node.op_type == "NhwcConv" and len(node.input) > 2]
     assert len(biased) < kinds["NhwcConv"] / 2
-
-    given = signatures.example(spec.inputs, 0)
-    (program,) = backends.load("onnxruntime", bundle("plain"), [spec], BackendOptions(threads=1))
-    expected, _ = run(program, given)
-    evaluator = ReferenceEvaluator(str(path), new_ops=OPERATORS)
-    outputs: Any = evaluator.run([tensor.name for tensor in spec.outputs], dict(given))
-    for tensor, value in zip(spec.outputs, outputs, strict=True):
-        np.testing.assert_allclose(value, expected[tensor.name], atol=1e-4)
+    computes_what_is_exported(path, spec)
 
 
 class Normed(nn.Module):

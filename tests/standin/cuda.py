@@ -153,10 +153,6 @@ class Cuda:
         self._queues[stream] = []
         return Status.cudaSuccess, stream
 
-    def cudaStreamDestroy(self, stream: int) -> Any:
-        self.drain()
-        return (Status.cudaSuccess,)
-
     def check_allowed(self) -> None:
         """Refuse what CUDA forbids while another thread records in its global mode."""
         assert self.recording_globally in (None, threading.get_ident()), "another thread records globally"
