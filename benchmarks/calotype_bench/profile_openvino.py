@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import openvino as ov
-
+from calotype.backends.openvino import Compiler
 from calotype_bench.operators import Task
 
 
 def profile(task: Task) -> list[dict[str, float]]:
-    """Seconds by operator of each run, after one to warm up; settings are the runtime's own."""
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True,
-    }  # fmt: skip
-    if task.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = task.threads
-    compiled: Any = ov.Core().compile_model(str(task.graph), task.device.upper(), settings)
+    """Seconds by operator of each run, after one to warm up; the graph and the settings are the runtime's own."""
+    compiler = Compiler(task.threads, profiled=True)
+    compiled: Any = compiler.compile(compiler.read(task.graph))
     request = compiled.create_infer_request()
     attentions = {
         node.get_friendly_name()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from calotype.backends.openvino import Compiler
 from calotype.bundle import Bundle
-from calotype_bench import operators, profile_tensorrt
+from calotype_bench import operators, profile_openvino, profile_tensorrt
 from calotype_bench.operators import Task
 from tests.bundles import bundle
 from tests.standin import gpu
@@ -22,6 +24,25 @@ def test_libraries_tell_the_kinds_that_a_step_is_made_of(backend: str) -> None:
     assert list(found.values()) == sorted(found.values(), reverse=True)
     assert 0 < sum(found.values()) < 10
     assert found.get("other", 0.0) < 0.05 * sum(found.values())
+
+
+def test_openvino_tells_of_the_graph_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    original = Compiler.read
+
+    def noted(self: Compiler, graph: Path) -> Any:
+        read.append(graph)
+        return original(self, graph)
+
+    monkeypatch.setattr(Compiler, "read", noted)
+    root = bundle("plain")
+    spec = Bundle.open(root).program("vae_decoder")
+    (found,) = profile_openvino.profile(Task(root, spec, "openvino", "cpu", 1, 1))
+    assert read == [root / spec.files[0].path]
+    model: Any = original(Compiler(1), read[0])
+    norms = [node.get_type_name() for node in model.get_ops()].count("GroupNormalization")
+    assert norms > 0  # which the ONNX file has none of
+    assert found
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
