@@ -53,16 +53,19 @@ class DiffusersDrawer:
         clock = Laps(self._on_gpu)
         kind = getattr(self._diffusers, SCHEDULERS[job.scheduler])
         self._pipeline.scheduler = kind.from_config(self._config)
-        begun = time.perf_counter()
-        self._prepare(job)
         with self._energy.measuring(), laps.timed(self._places, clock), self._decoded() as latents:
+            begun = time.perf_counter()
+            self._prepare(job)
             pictures = self._run(job)
             if self._on_gpu:
                 self._torch.cuda.synchronize()
-        seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - begun
         parts = clock.wall()
         if save:
-            save_drawn(save, pictures, np.concatenate([each.float().cpu().numpy() for each in latents]))
+            scale = self._pipeline.vae.config.scaling_factor
+            save_drawn(
+                save, pictures, np.concatenate([(each * scale).float().cpu().numpy() for each in latents])
+            )
         if parts:
             parts["runtime"] = seconds - sum(parts.values())
         evaluations = len(self._pipeline.scheduler.timesteps)
@@ -82,13 +85,13 @@ class DiffusersDrawer:
 
     @contextmanager
     def _decoded(self) -> Generator[list[Any]]:
-        """The latents that the VAE is given meanwhile, as the scheduler left them."""
+        """The latents that the VAE is given meanwhile: those that the scheduler left, over the scaling factor."""
         kept: list[Any] = []
         vae = self._pipeline.vae
-        decode, scale = vae.decode, vae.config.scaling_factor
+        decode = vae.decode
 
         def keep(latents: Any, *arguments: Any, **settings: Any) -> Any:
-            kept.append(latents * scale)
+            kept.append(latents)
             return decode(latents, *arguments, **settings)
 
         vae.decode = keep

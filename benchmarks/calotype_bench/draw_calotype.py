@@ -9,12 +9,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
 
-from calotype import Pipeline
+from calotype import Pipeline, backends
 from calotype_bench import energy, laps
 from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.worker import Drawer, resident_bytes, save_drawn
 
 _OTHER_RUNS = 8  # of programs, beside the UNet's evaluations: at most
+
+
+def library(engine: Engine) -> None:
+    """Import the library that runs programs; the choice of one is made where the bundle is opened."""
+    if engine.backend in backends.installed():
+        importlib.import_module(f"calotype.backends.{engine.backend}")
 
 
 def load(engine: Engine) -> Drawer:
@@ -36,13 +42,13 @@ class _Drawer:
         self.versions = {name: version for name in libraries if (version := _version(name))}
 
     def draw(self, job: Job, save: str = "") -> Drawn:
-        begun = time.perf_counter()
         with self._held.watching(), self._energy.measuring():
+            begun = time.perf_counter()
             result = self._pipeline(
                 job.prompt, num_inference_steps=job.steps, seed=job.seed, scheduler=job.scheduler,
                 guidance_scale=job.guidance_scale, num_images_per_prompt=job.batch, output_type="np",
             )  # fmt: skip
-        seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - begun
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}

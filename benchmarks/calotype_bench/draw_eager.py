@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,25 @@ MODES = {"compile": "max-autotune", "compile-reduce-overhead": "reduce-overhead"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def library(_: Engine) -> Any:
+    """The pipeline's class, whose modules diffusers imports when they are first asked for."""
+    return diffusers.StableDiffusionPipeline
+
+
 def load(engine: Engine) -> Drawer:
     """Load a checkpoint as a text-to-image pipeline, with its safety checker, convolutions in channels-last order."""
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
-    pipeline: Any = diffusers.StableDiffusionPipeline.from_pretrained(
-        engine.path, torch_dtype=DTYPES[engine.dtype]
-    )
+    pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
     for module in (pipeline.unet, pipeline.vae):
         module.to(memory_format=torch.channels_last)
     if engine.dtype == "fp32":  # on GPUs convolutions would round their inputs to TF32's 10 bits
         torch.backends.cudnn.allow_tf32 = False
     if engine.name in MODES:
+        if engine.device == "cpu":  # weights are constants of the kernels, in the order that these like
+            inductor: Any = importlib.import_module("torch._inductor.config")
+            inductor.freezing = True
         settings: Any = {
             "mode": MODES[engine.name],
             "fullgraph": True,

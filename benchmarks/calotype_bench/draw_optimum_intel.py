@@ -16,13 +16,17 @@ from calotype_bench.worker import Drawer
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
+def library(_: Engine | None = None) -> Any:
+    """The pipeline's class, whose modules the package imports when they are first asked for."""
+    return importlib.import_module("optimum.intel").OVStableDiffusionPipeline
+
+
 def load(engine: Engine) -> Drawer:
     """Load what `main` exported; it is compiled when the first job tells how many pictures."""
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[engine.dtype]}
     if engine.threads is not None:
         options["INFERENCE_NUM_THREADS"] = engine.threads
-    library: Any = importlib.import_module("optimum.intel")
-    pipeline = library.OVStableDiffusionPipeline.from_pretrained(
+    pipeline = library(engine).from_pretrained(
         engine.path, compile=False, device=engine.device.upper(), ov_config=options
     )
     places = [
@@ -50,10 +54,7 @@ def load(engine: Engine) -> Drawer:
 def main() -> None:
     """Export, in the checkpoint's own precision."""
     checkpoint, folder = sys.argv[1:]
-    library: Any = importlib.import_module("optimum.intel")
-    pipeline = library.OVStableDiffusionPipeline.from_pretrained(
-        checkpoint, export=True, compile=False, load_in_8bit=False
-    )
+    pipeline = library().from_pretrained(checkpoint, export=True, compile=False, load_in_8bit=False)
     pipeline.save_pretrained(folder)
 
 

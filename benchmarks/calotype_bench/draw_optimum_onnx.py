@@ -16,6 +16,11 @@ from calotype_bench.worker import Drawer
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
+def library(_: Engine | None = None) -> Any:
+    """The pipeline's class, whose modules the package imports when they are first asked for."""
+    return importlib.import_module("optimum.onnxruntime").ORTStableDiffusionPipeline
+
+
 def load(engine: Engine) -> Drawer:
     """Load what `main` exported, in fp32: ONNX Runtime has no bf16 convolution on CPUs."""
     if engine.dtype != "fp32":
@@ -24,8 +29,7 @@ def load(engine: Engine) -> Drawer:
     options = runtime.SessionOptions()
     if engine.threads is not None:
         options.intra_op_num_threads = engine.threads
-    library: Any = importlib.import_module("optimum.onnxruntime")
-    pipeline = library.ORTStableDiffusionPipeline.from_pretrained(
+    pipeline = library(engine).from_pretrained(
         engine.path, provider=PROVIDERS[engine.device], session_options=options
     )
     places = [
@@ -40,8 +44,7 @@ def load(engine: Engine) -> Drawer:
 def main() -> None:
     """Export, in fp32."""
     checkpoint, folder = sys.argv[1:]
-    library: Any = importlib.import_module("optimum.onnxruntime")
-    pipeline = library.ORTStableDiffusionPipeline.from_pretrained(checkpoint, export=True)
+    pipeline = library().from_pretrained(checkpoint, export=True)
     pipeline.save_pretrained(folder)
 
 

@@ -20,18 +20,25 @@ WEIGHTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 METHODS = {"ddim": "ddim_trailing", "euler": "euler"}
 
 
+def library(_: Engine) -> Any:
+    """The binding."""
+    return importlib.import_module("stable_diffusion_cpp")
+
+
 def load(engine: Engine) -> Drawer:
     """Load a checkpoint's folder."""
+    if engine.device != "cpu":
+        raise ValueError(f"its package computes on the cpu alone, found device {engine.device}")
     return _Drawer(engine)
 
 
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
-        library: Any = importlib.import_module("stable_diffusion_cpp")
         threads = engine.threads or cores()  # by itself it took one of two cores
-        self._model = library.StableDiffusion(
-            model_path=engine.path, wtype=WEIGHTS[engine.dtype], n_threads=threads, verbose=False
-        )
+        self._model = library(engine).StableDiffusion(
+            model_path=engine.path, wtype=WEIGHTS[engine.dtype], n_threads=threads, verbose=False,
+            rng_type="cpu", sampler_rng_type="cpu",  # torch's numbers, not those that it has on a GPU
+        )  # fmt: skip
         self._energy = energy.Meter()
         self.backend = "ggml"
         self.versions = {PACKAGE: metadata.version(PACKAGE)}
@@ -39,14 +46,14 @@ class _Drawer:
     def draw(self, job: Job, save: str = "") -> Drawn:
         if job.scheduler not in METHODS:
             raise ValueError(f"it has no sampling method that is {job.scheduler}")
-        begun = time.perf_counter()
         with self._energy.measuring(), _explained():
+            begun = time.perf_counter()
             drawn = self._model.generate_image(
                 prompt=job.prompt, sample_steps=job.steps, seed=job.seed, cfg_scale=job.guidance_scale,
                 width=job.width, height=job.height, batch_count=job.batch, sample_method=METHODS[job.scheduler],
             )  # fmt: skip
-        pictures = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in drawn])
-        seconds = time.perf_counter() - begun
+            pictures = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in drawn])
+            seconds = time.perf_counter() - begun
         if save:
             save_drawn(save, pictures)
         return Drawn(seconds, {}, {}, job.steps, resident_bytes(), 0, self._energy.joules, 0.0)

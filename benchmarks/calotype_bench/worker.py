@@ -32,7 +32,7 @@ DRAWERS = {
 
 
 class Drawer(Protocol):
-    """A loaded engine."""
+    """A loaded engine. Its module has `library(engine)`, which imports what it draws with, and `load(engine)`."""
 
     backend: str
     versions: dict[str, str]
@@ -48,13 +48,14 @@ def main() -> None:
     try:
         _serve(answers)
     except Exception as error:
-        _say(answers, Failed(f"{type(error).__name__}: {error}".splitlines()[0]))
+        _say(answers, Failed(_reason(error)))
 
 
 def _serve(answers: IO[str]) -> None:
     first = json.loads(sys.stdin.readline())
     engine = Engine(**first["engine"])
     module: Any = importlib.import_module(f"calotype_bench.{DRAWERS[engine.name]}")
+    module.library(engine)
     imported = time.time() - first["started"]
     begun = time.perf_counter()
     drawer: Drawer = module.load(engine)
@@ -62,7 +63,15 @@ def _serve(answers: IO[str]) -> None:
     _say(answers, Ready(drawer.backend, imported, loaded, drawer.versions))
     for line in sys.stdin:
         told = json.loads(line)
-        _say(answers, drawer.draw(Job(**told["job"]), told["save"]))
+        try:
+            answer: Drawn | Failed = drawer.draw(Job(**told["job"]), told["save"])
+        except Exception as error:  # it may be able to draw another job
+            answer = Failed(_reason(error))
+        _say(answers, answer)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
