@@ -6,6 +6,8 @@ TORCH_INDEX ?=
 BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
+DEMO := fp32 bf16 batches
+EXPORTER := $(wildcard export/calotype_export/*.py)
 # ONNX Runtime for CUDA, whose provider some tests open without a GPU; in a folder of its own, since pip would put it in
 # place of the one for CPUs
 CUDA_RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),.cache/onnxruntime-gpu/ready)
@@ -45,14 +47,17 @@ parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: ev
 score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
 	$(BUILDER)python demo/score
 
-bench: .venv/ready .cache/bench/demo-fp32 .cache/bench/demo-bf16  ## the demo checkpoint beside its peers: latency, fidelity, report
+bench: .venv/ready $(DEMO:%=.cache/bench/demo-%)  ## the demo checkpoint beside its peers: latency, fidelity, report
 	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --backend openvino \
 		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 12 \
 		--title "The demo checkpoint" -o benchmarks/results/demo.json
-	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --against demo/text-to-image --backend openvino,onnxruntime \
-		--prompts benchmarks/prompts.txt --guidance-scale 2.5 --pictures 1 --title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
-	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --against demo/text-to-image --backend openvino \
-		--prompts benchmarks/prompts.txt --guidance-scale 2.5 --pictures 1 --title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
+	$(BUILDER)calotype-bench latency .cache/bench/demo-batches --backend openvino --against eager \
+		--checkpoint demo/text-to-image --steps 10 --batch 1,2,4 --runs 6 --no-operators \
+		--title "The demo checkpoint, several pictures at once" -o benchmarks/results/demo-batches.json
+	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --backend openvino,onnxruntime $(COMPARED) \
+		--title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
+	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --backend openvino --beside optimum-intel-bf16 $(COMPARED) \
+		--title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
 	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
 	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
@@ -61,6 +66,7 @@ STEPS ?= 20
 RUNS ?= 6
 PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
 FULL := sd15 sd21-base
+COMPARED := --against demo/text-to-image --prompts benchmarks/prompts.txt --seeds 1,2,3,4 --pictures 1
 
 bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
 	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%*.json) -o .cache/bench/report-full.html
@@ -74,13 +80,21 @@ $(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 		--backend openvino --steps $(STEPS) --pictures 0 --title "Pictures of $* at full size in $$precision" \
 		-o benchmarks/results/$*-pictures-$$precision.json || exit 1; done
 
-.cache/bench/demo-%: | .venv/ready
+# what was exported by other code is exported anew
+.cache/bench/demo-batches: $(EXPORTER) | .venv/ready
+	rm -rf $@
+	$(BUILDER)calotype-export build demo/text-to-image --batch 1,2,4 -o $@
+
+.cache/bench/demo-%: $(EXPORTER) | .venv/ready
+	rm -rf $@
 	$(BUILDER)calotype-export build demo/text-to-image --precision $* -o $@
 
-.cache/bench/%-fp32: | .cache/bench/%
+.cache/bench/%-fp32: $(EXPORTER) | .cache/bench/%
+	rm -rf $@
 	$(BUILDER)calotype-export build .cache/bench/$* --precision fp32 -o $@
 
-.cache/bench/%-bf16: | .cache/bench/%
+.cache/bench/%-bf16: $(EXPORTER) | .cache/bench/%
+	rm -rf $@
 	$(BUILDER)calotype-export build .cache/bench/$* --precision bf16 -o $@
 
 $(FULL:%=.cache/bench/%): | .venv/ready
