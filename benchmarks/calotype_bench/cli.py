@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--against", type=Path, required=True, metavar="CHECKPOINT", help="what the bundles were made from")
     add("--noise", type=_precisions, default=("bf16",),
         help="precisions of eager diffusers that show the noise floor; several: bf16,fp16 (default: bf16)")  # fmt: skip
+    add("--beside", type=_names, default=(), metavar="NAMES",
+        help=f"other engines: {', '.join(peers.PEERS)}, each also with -bf16 or -fp16")  # fmt: skip
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
     add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
     add("--steps", type=_positive, default=20, help="inference steps (default: %(default)s)")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from calotype import files
 from calotype.bundle import Bundle
-from calotype.errors import RequestError
+from calotype.errors import BackendError, RequestError
 from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
@@ -24,7 +25,10 @@ PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 
 
 def latency(options: argparse.Namespace) -> None:
-    """Measure, print tables, and write the result where -o says: as soon as a job is done, so that nothing is lost."""
+    """Measure, print tables, and write the result where -o says: after every opening, so that little is lost.
+
+    BackendError where nothing could be measured.
+    """
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
@@ -35,30 +39,33 @@ def latency(options: argparse.Namespace) -> None:
     ]
     precisions = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
     found = {precision: rates.measure(precision, options.device, options.threads) for precision in precisions}
-    taken: list[Measurement] = []
+    order = Order(options.runs, options.openings, options.one_at_a_time)
 
-    def written(by_operator: Operators) -> Latency:
+    def written(taken: Sequence[Measurement], by_operator: Operators) -> Latency:
         result = Latency(
             title=options.title or options.bundles[0].name,
             command=("calotype-bench", *options.arguments),
-            machine=machine.describe(),
+            machine=machine.describe(options.device),
             bundles=rows.described(bundles),
             measurements=tuple(taken),
             rates=found,
             floors=tuple(floor.of_measurement(bundles, each, found) for each in taken),
             operators=by_operator,
+            warm_up=order.warm_up(options.device),
         )
         if options.output is not None:
             results.write(result, options.output)
         return result
 
-    order = Order(options.runs, options.openings, options.one_at_a_time)
-    for measurement in measuring.measure(engines, jobs, order, Reports(_progress, _say)):
-        taken.append(measurement)
+    taken: list[Measurement] = []
+    for latest in measuring.measure(engines, jobs, order, Reports(_progress, _say)):
+        taken = [*latest]
         for precision, rate in found.items():  # the machine may have been slower before
             found[precision] = rate.better(rates.measure(precision, options.device, options.threads))
-        written({})
-    print(report_text.latency(written({} if options.no_operators else _operators(options, taken[0]))))
+        written(taken, {})
+    print(report_text.latency(written(taken, {} if options.no_operators else _operators(options, taken[0]))))
+    if not any(row.samples for measurement in taken for row in measurement.rows):
+        raise BackendError("no engine could be measured", "the table says why")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -84,7 +91,7 @@ def compare(options: argparse.Namespace) -> None:
     result = Comparison(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
-        machine=machine.describe(),
+        machine=machine.describe(options.device),
         bundles=rows.described(bundles),
         reference=engines[0].label,
         noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
@@ -98,9 +105,16 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write one page about results."""
+    """Write one page about results. RequestError where there is none among the files."""
     results.check_writable(options.output)
-    options.output.write_text(page([results.read(path) for path in options.results]), "utf-8")
+    others = [path for path in options.results if results.is_other(path)]
+    for path in others:
+        print(f"left out: {path}: figures of another command", file=sys.stderr)
+    found = [results.read(path) for path in options.results if path not in others]
+    if not found:
+        raise RequestError("no result of calotype-bench latency or compare is among the files")
+    with files.placed(options.output, "the report") as file:
+        file.write_text(page(found), "utf-8")
     print(f"written: {options.output}")
 
 
@@ -145,11 +159,11 @@ def _prompts(path: Path | None) -> list[str]:
 def _progress(done: int, total: int) -> None:
     """A line that is written over, on a terminal; nothing in a pipe."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\rmeasuring {done}/{total}" + ("\n" if done == total else ""))
+        sys.stderr.write(f"\r\033[Kmeasuring {done}/{total}" + ("\n" if done == total else ""))
         sys.stderr.flush()
 
 
 def _say(text: str) -> None:
     """What takes long and is no measurement, on a terminal; nothing in a pipe."""
     if sys.stderr.isatty():
-        print(f"\r{text}", file=sys.stderr)
+        print(f"\r\033[K{text}", file=sys.stderr)

@@ -58,10 +58,15 @@ def compare(
                 expected = [_picture(_file(place, number)) for number, _ in enumerate(jobs[:kept])]
                 continue
             reference = Path(folder) / "0"
-            pairs += [
-                _pair(engine, job, number, (_file(reference, number), _file(place, number)), number < kept)
-                for number, job in enumerate(jobs)
-            ]
+            try:
+                pairs += [
+                    _pair(
+                        engine, job, number, (_file(reference, number), _file(place, number)), number < kept
+                    )
+                    for number, job in enumerate(jobs)
+                ]
+            except ValueError as error:  # numbers that are not finite
+                failures[engine.label] = str(error)
     return Outcome(tuple(expected), tuple(pairs), failures)
 
 

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calotype import backends
-from calotype.backends._cuda_device import machine as gpu_machine
-from calotype.errors import CalotypeError
 from calotype_bench import gpu_models, machine, portability, rates, report_text, results
 from calotype_bench.gpu_models import Plan
 from calotype_bench.results import Latency
@@ -206,14 +204,13 @@ def tests(rehearse: bool) -> dict[str, Any]:
 
 def _described(plan: Plan) -> tuple[str, dict[str, Any]]:
     """A name for the file, and the machine with its GPU, as far as it can be told."""
-    described = machine.describe()
+    described = machine.describe(plan.device)
     if plan.device == "cpu":
         return "rehearsal", described
-    try:
-        card = gpu_machine("")
-    except CalotypeError as error:
-        return "unknown", described | {"gpu": error.message}
-    return "-".join(card.gpu.lower().split()) or "none", described | {"gpu": dataclasses.asdict(card)}
+    card = described["gpu"]
+    if isinstance(card, str):  # why it cannot be told
+        return "unknown", described
+    return "-".join(card["gpu"].lower().split()) or "none", described
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from calotype_bench import fidelity, peers
@@ -16,7 +15,7 @@ from calotype_bench.conversation import Worker
 from calotype_bench.environments import PeerError, Say
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.measurement import Measurement, Row
+from calotype_bench.measurement import Measurement, Row, Start
 
 _PAUSE = 0.1  # seconds before each picture: threads of the engine before it may still wait for work in a loop
 
@@ -39,6 +38,13 @@ class Order:
         openings = self.runs if self.alone else min(self.openings, self.runs)
         return [self.runs // openings + (number < self.runs % openings) for number in range(openings)]
 
+    def warm_up(self, device: str) -> str:
+        """What every process draws that is not counted, in words."""
+        if self.alone:
+            return "a picture of one step before each run, in a process of its own"
+        pictures = "one picture" if device == "cpu" else "two pictures (a graph is recorded with the second)"
+        return f"{pictures} of each job in every process"
+
 
 @dataclass(frozen=True, slots=True)
 class Reports:
@@ -48,8 +54,62 @@ class Reports:
     say: Say = lambda _: None
 
 
+class _Take:
+    """What the engines drew of one job, by their number, and which of them cannot."""
+
+    def __init__(self, job: Job, stem: Path) -> None:
+        self.job = job
+        self.first: dict[int, Drawn] = {}
+        self.starts: dict[int, list[Start]] = {}
+        self.samples: dict[int, list[Drawn]] = {}
+        self.failures: dict[int, str] = {}
+        self._fidelity: dict[int, Fidelity] = {}
+        self._stem = stem
+
+    def file(self, index: int) -> str:
+        """Where the engine's first picture and latents are kept; empty, so that none are, where they are already."""
+        path = self._path(index)
+        return "" if path.is_file() else str(path)
+
+    def warm(self, index: int, drawn: Drawn | None, ready: Ready | None) -> None:
+        """Keep what is not counted; with `ready`, it was the process's first."""
+        if drawn is None:
+            return
+        self.first.setdefault(index, drawn)
+        if ready is not None:
+            start = Start(ready.import_seconds, ready.load_seconds, drawn.seconds)
+            self.starts.setdefault(index, []).append(start)
+
+    def add(self, index: int, drawn: Drawn | None, opening: int) -> None:
+        """Keep a sample."""
+        if drawn is not None:
+            self.samples.setdefault(index, []).append(dataclasses.replace(drawn, opening=opening))
+
+    def reference(self, engines: Sequence[Engine]) -> int | None:
+        """Eager diffusers in fp32 where it drew, the first engine that did otherwise."""
+        drawn = [index for index in range(len(engines)) if self._path(index).is_file()]
+        eager = [index for index in drawn if (engines[index].name, engines[index].dtype) == ("eager", "fp32")]
+        return next(iter((*eager, *drawn)), None)
+
+    def fidelity(self, index: int, reference: int | None) -> Fidelity | None:
+        """None where the engine drew nothing, or a failure is noted: the two cannot be compared."""
+        if (
+            reference is not None
+            and self._path(index).is_file()
+            and index not in {*self._fidelity, *self.failures}
+        ):
+            try:
+                self._fidelity[index] = fidelity.of_files(self._path(reference), self._path(index))
+            except ValueError as error:
+                self.failures[index] = str(error)
+        return self._fidelity.get(index)
+
+    def _path(self, index: int) -> Path:
+        return Path(f"{self._stem}-{index}.npz")
+
+
 class _Bench:
-    """Running workers, by the engine's number, and what became of the others."""
+    """Running workers, by the engine's number, and why others could not be loaded."""
 
     def __init__(self, engines: Sequence[Engine], references: Sequence[Engine], reports: Reports) -> None:
         self.engines = (*engines, *references)
@@ -57,47 +117,44 @@ class _Bench:
         self.total = 0
         self.ready: dict[int, Ready] = {}
         self.failures: dict[int, str] = {}
-        self._progress, self._say = reports.progress, reports.say
+        self._reports = reports
         self._done = 0
         self._workers: dict[int, Worker] = {}
         self._turn = [*range(len(self.engines))]
 
-    def open(self, index: int) -> bool:
-        """Start a worker; False, and a failure noted, where it cannot be."""
-        self._say(f"loading {self.engines[index].label}")
+    def open(self, index: int) -> Ready | None:
+        """Start a worker; None, and a failure noted, where it cannot be."""
+        self._reports.say(f"loading {self.engines[index].label}")
         engine = self.engines[index]
         try:
-            interpreter, path = peers.prepare(engine, self._say)
+            interpreter, path = peers.prepare(engine, self._reports.say)
             self._workers[index] = Worker(dataclasses.replace(engine, path=path), interpreter)
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
-            return False
-        self.ready.setdefault(index, self._workers[index].ready)
-        return True
+            return None
+        return self.ready.setdefault(index, self._workers[index].ready) and self._workers[index].ready
 
-    def draw(self, index: int, job: Job, save: str = "") -> Drawn | None:
-        """None, and a failure noted, where it cannot."""
+    def draw(self, index: int, take: _Take, job: Job | None = None, save: str = "") -> Drawn | None:
+        """None, and a failure of that job noted, where it cannot. `job`: in place of the one that is measured."""
         try:
-            return self._workers[index].draw(job, save)
+            return self._workers[index].draw(job or take.job, save)
         except PeerError as error:
-            self.failures[index] = str(error)
+            take.failures[index] = str(error)
             return None
         finally:
             self._done += 1
-            self._progress(min(self._done, self.total), self.total)
+            self._reports.progress(min(self._done, self.total), self.total)
 
-    def judge(self, index: int, reference: Path, found: Path) -> Fidelity | None:
-        """None, and a failure noted, where the two cannot be compared."""
-        try:
-            return fidelity.of_files(reference, found)
-        except ValueError as error:
-            self.failures[index] = str(error)
-            return None
-
-    def able(self, sampled: bool = True) -> list[int]:
-        """The engines that have not failed, in turn; `sampled` False: those too that are only compared with."""
-        count = self.sampled if sampled else len(self.engines)
+    def loadable(self, opening: int) -> list[int]:
+        """The engines that could be loaded so far, in turn; what is only compared with, in the first opening alone."""
+        count = self.sampled if opening else len(self.engines)
         return [index for index in self._turn if index < count and index not in self.failures]
+
+    def able(self, take: _Take, sampled: bool = True) -> list[int]:
+        """The running engines that have not failed at the job; `sampled` False: those too that are compared with."""
+        count = self.sampled if sampled else len(self.engines)
+        running = (index for index in self._turn if index < count and index in self._workers)
+        return [index for index in running if index not in take.failures]
 
     def shuffle(self, opening: int) -> None:
         """Let engines take their turns in another order: who comes before may matter. The first one is as given."""
@@ -110,112 +167,74 @@ class _Bench:
             self._workers.pop(index).close()
 
 
-class _Take:
-    """What the engines drew of one job, by their number."""
-
-    def __init__(self, job: Job, stem: Path) -> None:
-        self.job = job
-        self.first: dict[int, Drawn] = {}
-        self.samples: dict[int, list[Drawn]] = {}
-        self._stem = stem
-
-    def file(self, index: int) -> str:
-        """Where the engine's first picture and latents are kept."""
-        return f"{self._stem}-{index}.npz"
-
-    def warm(self, index: int, drawn: Drawn | None) -> None:
-        """Keep what is not counted: of an engine's first opening, a cold start."""
-        if drawn is not None:
-            self.first.setdefault(index, drawn)
-
-    def add(self, index: int, drawn: Drawn | None, opening: int) -> None:
-        """Keep a sample."""
-        if drawn is not None:
-            self.samples.setdefault(index, []).append(dataclasses.replace(drawn, opening=opening))
-
-
 def measure(
     engines: Sequence[Engine],
     jobs: Sequence[Job],
     order: Order,
     reports: Reports = Reports(),
     references: Sequence[Engine] = (),
-) -> Iterator[Measurement]:
-    """Draw each job with every engine in turn (A B A B), after one picture of each that is not counted.
+) -> Iterator[tuple[Measurement, ...]]:
+    """Draw each job with every engine in turn (A B A B), after what `Order.warm_up` says is not counted.
 
-    Each opening has the turns in another order. On a GPU two pictures are not counted: with the second a schedule is
-    recorded. `references` draw one, to be compared with. An engine that cannot be loaded, or fails, is a row that says
-    why. Ratios are to the first engine. Gives the jobs' measurements when all are done, and of engines that are opened
-    alone each when it is done.
+    Each opening has the turns in another order. `references` draw one picture, to be compared with. An engine that
+    cannot be loaded, or fails at a job, is a row that says why. Ratios are to the first engine. Gives the measurements
+    of all jobs so far after each opening; the last have every run.
     """
     bench = _Bench(engines, references, reports)
     bench.total = len(jobs) * len(engines) * (order.runs + len(order.rounds()))
-    take = _take_alone if order.alone else _take_in_turn
+    take_turns = _take_alone if order.alone else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
-            for group in [[job] for job in jobs] if order.alone else [jobs]:
-                takes = [_Take(job, Path(folder) / str(number)) for number, job in enumerate(group)]
-                take(bench, takes, order)
-                yield from [_measurement(bench, each, order.runs) for each in takes]
+            takes = [_Take(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
+            for opening, rounds in enumerate(order.rounds()):
+                bench.shuffle(opening)
+                take_turns(bench, takes, opening, rounds)
+                yield tuple(_measurement(bench, take, order.runs) for take in takes)
     finally:
         bench.close()
     reports.progress(bench.total, bench.total)
 
 
-def _take_in_turn(bench: _Bench, takes: Sequence[_Take], order: Order) -> None:
-    for opening, rounds in enumerate(order.rounds()):
-        bench.shuffle(opening)
-        for index in bench.able(sampled=bool(opening)):
-            bench.open(index)
-        for take in takes:
-            for index in bench.able(sampled=bool(opening)):
-                take.warm(index, bench.draw(index, take.job, "" if opening else take.file(index)))
-            for index in bench.able():
-                if bench.engines[index].device != "cpu":
-                    bench.draw(index, take.job)
-            for _ in range(rounds):
-                for index in bench.able():
-                    time.sleep(_PAUSE)
-                    take.add(index, bench.draw(index, take.job), opening)
-        bench.close()
+def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: int) -> None:
+    ready = {index: bench.open(index) for index in bench.loadable(opening)}
+    for number, take in enumerate(takes):
+        for index in bench.able(take, sampled=bool(opening)):
+            drawn = bench.draw(index, take, save=take.file(index))
+            take.warm(index, drawn, None if number else ready[index])
+        for index in bench.able(take):
+            if bench.engines[index].device != "cpu":
+                bench.draw(index, take)
+        for _ in range(rounds):
+            for index in bench.able(take):
+                time.sleep(_PAUSE)
+                take.add(index, bench.draw(index, take), opening)
+    bench.close()
 
 
-def _take_alone(bench: _Bench, takes: Sequence[_Take], order: Order) -> None:
-    for opening, take in product(range(order.runs), takes):
-        for index in bench.able():
-            if bench.open(index):
-                first = bench.draw(index, dataclasses.replace(take.job, steps=1))
-                take.warm(index, first)
+def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> None:
+    for take in takes:
+        for index in bench.loadable(opening):
+            if index not in take.failures and (ready := bench.open(index)):
+                first = bench.draw(index, take, dataclasses.replace(take.job, steps=1))
+                take.warm(index, first, ready)
                 if first is not None:
-                    take.add(index, bench.draw(index, take.job, "" if opening else take.file(index)), opening)
+                    take.add(index, bench.draw(index, take, save=take.file(index)), opening)
                 bench.close(index)
 
 
 def _measurement(bench: _Bench, take: _Take, runs: int) -> Measurement:
-    drawn = {index: Path(take.file(index)) for index in take.first if Path(take.file(index)).is_file()}
-    reference = _reference(bench.engines, [*drawn])
-    judged = {
-        index: bench.judge(index, drawn[reference], found)
-        for index, found in drawn.items()
-        if reference is not None
-    }
+    reference = take.reference(bench.engines)
+    judged = [take.fidelity(index, reference) for index in range(bench.sampled)]
     rows = tuple(
         Row(
             engine,
             bench.ready.get(index),
             take.first.get(index),
             tuple(take.samples.get(index, ())),
-            bench.failures.get(index, ""),
-            judged.get(index),
+            take.failures.get(index) or bench.failures.get(index, ""),
+            judged[index],
+            tuple(take.starts.get(index, ())),
         )
         for index, engine in enumerate(bench.engines[: bench.sampled])
     )
-    for file in drawn.values():
-        file.unlink()
     return Measurement(take.job, runs, bench.engines[reference].label if reference is not None else "", rows)
-
-
-def _reference(engines: Sequence[Engine], present: Sequence[int]) -> int | None:
-    """Eager diffusers in fp32 where it draws, the first engine that does otherwise."""
-    eager = [index for index in present if (engines[index].name, engines[index].dtype) == ("eager", "fp32")]
-    return next(iter((*eager, *present)), None)

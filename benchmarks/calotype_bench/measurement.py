@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.statistics import Ratio, Summary, ratio, summarise
+
+TOTAL = "total"  # the whole picture
+PROGRAMS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A cold start of one process, in seconds: what a user waits for."""
+
+    imported: float
+    loaded: float
+    first: float  # picture, after those
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,37 +29,61 @@ class Row:
 
     engine: Engine
     ready: Ready | None
-    first: (
-        Drawn | None
-    )  # the warm-up, of a run's first job a cold start; its `evaluations` tell how many steps
+    first: Drawn | None  # the warm-up; its `evaluations` tell how many steps
     samples: tuple[Drawn, ...]
     failure: str = ""
     fidelity: Fidelity | None = None  # to the measurement's reference
-
-    @property
-    def seconds(self) -> list[float]:
-        """Wall seconds of the samples."""
-        return [sample.seconds for sample in self.samples]
+    starts: tuple[Start, ...] = ()  # of every process, where this job was its first
 
     @property
     def openings(self) -> list[int]:
         """In which process of the engine each sample was taken."""
         return [sample.opening for sample in self.samples]
 
+    @property
+    def faithful(self) -> bool:
+        """Whether it drew the reference's picture but for rounding; False too where that is not known."""
+        return self.fidelity is not None and self.fidelity.plausible(self.engine.dtype)
+
+    def spent(self, part: str = TOTAL, opening: int | None = None) -> list[float]:
+        """Seconds of the samples, of one process or all: wall seconds of the whole picture, or of one program (by the
+        GPU's clock where it told) or of `runtime`, of those samples that tell.
+        """
+        chosen = [sample for sample in self.samples if opening in (None, sample.opening)]
+        if part == TOTAL:
+            return [sample.seconds for sample in chosen]
+        parts = [{**sample.parts, **sample.device_parts} for sample in chosen]
+        return [each[part] for each in parts if part in each]
+
     def summary(self) -> Summary:
         """Of the whole picture."""
-        return summarise(self.seconds)
+        return summarise(self.spent())
+
+    def interval(self) -> Ratio:
+        """The median of the whole picture in seconds, and where it lies with 95 %, by a bootstrap over processes."""
+        return ratio(self.spent(), [1.0] * len(self.samples), self.openings)
+
+    def part(self, name: str) -> Summary | None:
+        """Of one part, as `spent` has it; None where the engine did not tell."""
+        found = self.spent(name)
+        return summarise(found) if found else None
 
     def joules(self) -> float | None:
         """The median of the samples' energy; None where the machine did not tell."""
         found = [sample.joules for sample in self.samples if sample.joules is not None]
         return summarise(found).median if found else None
 
-    def part(self, name: str) -> Summary | None:
-        """Of one program, by the GPU's clock where it told, or of `runtime`; None where the engine did not tell."""
-        spent = [{**sample.parts, **sample.device_parts} for sample in self.samples]
-        found = [parts[name] for parts in spent if name in parts]
-        return summarise(found) if found else None
+    def start(self) -> Start | None:
+        """The median of the cold starts; None where there was none."""
+        starts = self.starts
+        if not starts and self.ready is not None and self.first is not None:
+            starts = (Start(self.ready.import_seconds, self.ready.load_seconds, self.first.seconds),)
+        if not starts:
+            return None
+        imported, loaded, first = zip(
+            *((each.imported, each.loaded, each.first) for each in starts), strict=True
+        )
+        return Start(*map(statistics.median, (imported, loaded, first)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +102,63 @@ class Measurement:
         return f"{self.runs} runs of each in turn{shared}"
 
 
-def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
-    """How many times as long each engine takes as the first one that could be measured, by the row's number.
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The fastest other engine at one part, and how many times as long ours takes."""
 
-    Left out is what did not draw the same picture, or was not compared: its seconds say nothing.
+    label: str
+    ratio: Ratio
+
+
+def ratio_of(row: Row, base: Row, part: str = TOTAL) -> Ratio | None:
+    """How many times as long `row` takes as `base`, by the runs that they made in turn.
+
+    None where either did not draw the reference's picture, or was not compared: then its seconds say nothing.
     """
+    if not (row.faithful and base.faithful):
+        return None
+    pairs = [
+        (opening, *pair)
+        for opening in dict.fromkeys(row.openings)
+        for pair in zip(row.spent(part, opening), base.spent(part, opening), strict=False)
+    ]
+    if not pairs:
+        return None
+    openings, ours, theirs = zip(*pairs, strict=True)
+    return ratio(ours, theirs, openings)
+
+
+def compare(rows: Sequence[Row]) -> dict[int, Ratio]:
+    """How many times as long each engine takes as the first one that could be measured, by the row's number."""
     first = next((row for row in rows if row.samples), None)
-    base = first.seconds if first is not None else []
-    counts = {index: min(len(row.seconds), len(base)) for index, row in enumerate(rows)}
-    return {
-        index: ratio(row.seconds[: counts[index]], base[: counts[index]], row.openings[: counts[index]])
-        for index, row in enumerate(rows)
-        if counts[index] and row is not first and row.fidelity is not None and row.fidelity.same_picture
-    }
+    if first is None:
+        return {}
+    found = {index: ratio_of(row, first) for index, row in enumerate(rows) if row is not first}
+    return {index: each for index, each in found.items() if each is not None}
+
+
+def beside_best(rows: Sequence[Row]) -> dict[str, Mapping[str, Beside]]:
+    """Of each of our rows, and each program and `total`: the fastest other engine in the same precision.
+
+    Engines that drew another picture are left out, ours among them.
+    """
+    found: dict[str, Mapping[str, Beside]] = {}
+    for row in rows:
+        if row.engine.name == "calotype" and row.samples:
+            others = [
+                each
+                for each in rows
+                if each.engine.name != "calotype" and each.engine.dtype == row.engine.dtype
+            ]
+            parts = {part: _best(row, others, part) for part in (TOTAL, *PROGRAMS)}
+            found[row.engine.label] = {part: best for part, best in parts.items() if best is not None}
+    return {label: parts for label, parts in found.items() if parts}
+
+
+def _best(row: Row, others: Sequence[Row], part: str) -> Beside | None:
+    told = [(summarise(each.spent(part)).median, each) for each in others if each.spent(part)]
+    for _, other in sorted(told, key=lambda pair: pair[0]):
+        found = ratio_of(row, other, part)
+        if found is not None:
+            return Beside(other.engine.label, found)
+    return None

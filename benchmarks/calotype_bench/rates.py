@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from calotype.errors import BackendError
+from calotype_bench.environments import reason
+
 _RUNS = 7
 _SIDES = {
     "cpu": 2048,
@@ -35,9 +38,13 @@ class Rates:
 
 
 def measure(precision: str, device: str, threads: int | None = None) -> Rates:
-    """Measure in a process of its own, so that torch is not in the caller's."""
+    """Measure in a process of its own, so that torch is not in the caller's. BackendError."""
     command = [sys.executable, "-m", "calotype_bench.rates", precision, device, str(threads or 0)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise BackendError(
+            f"the machine's rate in {precision} on {device} cannot be measured: {reason(run.stderr, run.returncode)}"
+        )
     return Rates(**json.loads(run.stdout.splitlines()[-1]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,20 @@ from typing import Any
 import jinja2
 
 from calotype_bench import pictures
-from calotype_bench.measurement import Measurement, Row, compare
-from calotype_bench.report_text import PARTS, distance, times, worst
+from calotype_bench.figures import APART, PARTS, distance, fidelities, profiles, quantile, share, times
+from calotype_bench.measurement import (
+    PROGRAMS,
+    TOTAL,
+    Measurement,
+    Row,
+    beside_best,
+    compare,
+    ratio_of,
+)
 from calotype_bench.results import Comparison, Latency, command_line
-from calotype_bench.statistics import ratio
 
 View = dict[str, Any]
+BESIDE = (TOTAL, *PROGRAMS)
 
 
 def page(found: Sequence[Latency | Comparison]) -> str:
@@ -41,19 +49,10 @@ def _latency(result: Latency) -> View:
         "kind": "latency",
         **_origin(result),
         "timed": result.timed,
+        "warm_up": result.warm_up,
+        "parts": ["picture", *(name.replace("_", " ") for name in PROGRAMS)],
         "measurements": measured,
-        "operators": [
-            (f"{label}, {program}", _shares(seconds))
-            for label, programs in result.operators.items()
-            for program, seconds in programs.items()
-            if not isinstance(seconds, str)
-        ],
-        "unknown": [
-            (f"{label}, {program}", seconds)
-            for label, programs in result.operators.items()
-            for program, seconds in programs.items()
-            if isinstance(seconds, str)
-        ],
+        "profiles": profiles(result),
         "rates": {
             precision: (rate.product / 1e12, rate.convolution / 1e12)
             for precision, rate in result.rates.items()
@@ -68,40 +67,44 @@ def _latency(result: Latency) -> View:
 
 def _measurement(measurement: Measurement, floors: Any) -> View:
     rows, ratios = measurement.rows, compare(measurement.rows)
-    longest = max((row.summary().p90 for row in rows if row.samples), default=1.0)
+    longest = max((row.interval().high for row in rows if row.samples), default=1.0)
     bars: list[View] = []
     for index, row in enumerate(rows):
         if row.failure:
             bars.append({"label": row.engine.label, "failure": row.failure})
-        if not row.samples:
-            continue
-        found = row.summary()
-        least = floors.get(row.engine.dtype, {}).get("total")
-        bars.append(
-            {
-                "label": row.engine.label,
-                "failure": "",
-                "ours": row.engine.name == "calotype",
-                "median": found.median,
-                "p90": found.p90,
-                "width": 100 * found.median / longest,
-                "from": 100 * found.minimum / longest,
-                "to": 100 * found.p90 / longest,
-                "times": times(rows, ratios, index),
-                "fidelity": distance(row.fidelity),
-                "floor": None if least is None else least / found.median,
-                "floor_at": None if least is None else 100 * least / longest,
-                "stages": _stages(row),
-                "memory": row.samples[-1].resident_bytes / 2**20,
-                "joules": row.joules(),
-                "start": None if row.ready is None or row.first is None
-                else (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds),
-            }
-        )  # fmt: skip
+        if row.samples:
+            least = floors.get(row.engine.dtype, {}).get("total")
+            bars.append(_bar(row, least, longest) | {"times": times(rows, ratios, index)})
+    evaluations = {sample.evaluations for row in rows for sample in row.samples}
     return {
         "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
-        "bars": bars, "waterfall": _waterfall(rows),
+        "evaluations": ", ".join(map(str, sorted(evaluations))), "bars": bars, "waterfall": _waterfall(rows),
+        "beside": [(label, [parts.get(name) for name in BESIDE]) for label, parts in beside_best(rows).items()],
     }  # fmt: skip
+
+
+def _bar(row: Row, least: float | None, longest: float) -> View:
+    """An engine's median as a share of the `longest`, with what else is known of it; `least` is its floor."""
+    found, interval, last = row.summary(), row.interval(), row.samples[-1]
+    return {
+        "label": row.engine.label,
+        "failure": "",
+        "ours": row.engine.name == "calotype",
+        "summary": found,
+        "p90": quantile(found.p90),
+        "p99": quantile(found.p99),
+        "width": 100 * found.median / longest,
+        "from": 100 * interval.low / longest,
+        "to": 100 * interval.high / longest,
+        "fidelity": distance(row.fidelity),
+        "floor": share(least, found.median),
+        "floor_at": None if least is None or least > longest else 100 * least / longest,
+        "stages": _stages(row),
+        "memory": (last.resident_bytes / 2**20, last.device_bytes / 2**20),
+        "joules": row.joules(),
+        "cost": last.measuring_seconds / last.seconds,
+        "start": row.start(),
+    }
 
 
 def _stages(row: Row) -> list[tuple[str, float, float]]:
@@ -112,29 +115,30 @@ def _stages(row: Row) -> list[tuple[str, float, float]]:
 
 
 def _waterfall(rows: Sequence[Row]) -> list[View]:
-    """From eager diffusers in fp32 to each bundle in turn, on the first backend: each change and what it gained."""
+    """From eager diffusers in fp32 to each bundle in turn, on the first backend: each change and what it gained.
+
+    What drew another picture is no step.
+    """
     backend = next((row.engine.backend for row in rows if row.engine.name == "calotype"), "")
     ours = [row for row in rows if row.engine.name == "calotype" and row.engine.backend == backend]
     eager = [row for row in rows if (row.engine.name, row.engine.dtype) == ("eager", "fp32")]
-    drawn = [row for row in (*eager, *ours) if row.samples]
-    if len(drawn) < 2:
-        return []
-    longest = max(row.summary().median for row in drawn)
+    drawn = [row for row in (*eager, *ours) if row.samples and row.faithful]
+    longest = max((row.summary().median for row in drawn), default=1.0)
     steps: list[View] = []
     for before, after in pairwise(drawn):
+        gain = ratio_of(before, after)
         old, new = before.summary().median, after.summary().median
-        count = min(len(before.seconds), len(after.seconds))
-        gain = ratio(before.seconds[:count], after.seconds[:count])
-        steps.append(
-            {
-                "change": _difference(before, after),
-                "from": 100 * min(old, new) / longest,
-                "width": 100 * abs(old - new) / longest,
-                "saved": old - new,
-                "gain": str(gain),
-                "fidelity": distance(after.fidelity),
-            }
-        )
+        if gain is not None:
+            steps.append(
+                {
+                    "change": _difference(before, after),
+                    "from": 100 * min(old, new) / longest,
+                    "width": 100 * abs(old - new) / longest,
+                    "saved": old - new,
+                    "gain": str(gain),
+                    "fidelity": distance(after.fidelity),
+                }
+            )
     return steps
 
 
@@ -145,11 +149,6 @@ def _difference(before: Row, after: Row) -> str:
     if one.dtype != other.dtype:
         pieces.append(f"{one.dtype} to {other.dtype}")
     return ", ".join(pieces)
-
-
-def _shares(seconds: Any) -> list[tuple[str, float, float]]:
-    total = sum(seconds.values())
-    return [(kind, spent, 100 * spent / total) for kind, spent in seconds.items() if spent / total >= 0.001]
 
 
 def _curve(result: Latency, along: str, fixed: str) -> View | None:
@@ -169,16 +168,12 @@ def _curve(result: Latency, along: str, fixed: str) -> View | None:
 
 
 def _comparison(result: Comparison) -> View:
-    labels = dict.fromkeys(pair.engine for pair in result.pairs)
-    of = {label: [pair for pair in result.pairs if pair.engine == label] for label in labels}
     return {
         "kind": "comparison",
         **_origin(result),
         "reference": result.reference,
-        "rows": [
-            (label, label in result.noise, len(pairs), worst([pair.fidelity for pair in pairs]))
-            for label, pairs in of.items()
-        ],
+        "heads": APART,
+        "rows": fidelities(result),
         "failures": result.failures,
         "pairs": [
             {
@@ -198,9 +193,18 @@ def _origin(result: Latency | Comparison) -> View:
         "title": result.title,
         "command": command_line(result),
         "machine": result.machine,
+        "gpu": _gpu(result.machine.get("gpu")),
+        "memory": result.machine.get("memory_bytes", 0) / 2**30,
         "bundles": result.bundles,
         "versions": _versions(result) if isinstance(result, Latency) else {},
     }
+
+
+def _gpu(found: Any) -> str:
+    """What is known of a card; or why they are not known."""
+    if not isinstance(found, Mapping):
+        return str(found or "")
+    return f"{found['gpu']}, compute capability {found['compute_capability']}, CUDA driver {found['driver']}"
 
 
 def _versions(result: Latency) -> dict[str, str]:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from calotype_bench.fidelity import Fidelity
-from calotype_bench.measurement import Measurement, Row, compare
+from calotype_bench import figures
+from calotype_bench.figures import PARTS, Profile, distance, quantile, share, times
+from calotype_bench.measurement import Measurement, Row, beside_best, compare
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency
-from calotype_bench.statistics import Ratio
 
-PARTS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker", "runtime")
 _LABEL = 32
 
 
 def latency(result: Latency) -> str:
     """Everything that was measured, job by job."""
-    pieces = [f"timed: {result.timed}"]
+    pieces = [f"timed: {result.timed}\nnot counted, to warm up: {result.warm_up or 'not said'}"]
     for measurement, floors in zip(result.measurements, result.floors, strict=True):
-        pieces += [table(measurement), least(measurement.rows, floors, result.rates)]
+        pieces += [
+            table(measurement),
+            beside(measurement.rows),
+            least(measurement.rows, floors, result.rates),
+        ]
     pieces += [starts(measurement.rows) for measurement in result.measurements[:1]]
-    pieces.append(operators(result.operators))
+    pieces += [_operators(profile) for profile in figures.profiles(result)]
     return "\n\n".join(piece for piece in pieces if piece)
 
 
@@ -52,9 +55,9 @@ def _summary(row: Row, floors: Mapping[str, Mapping[str, float]]) -> list[str]:
     least = floors.get(row.engine.dtype, {}).get("total")
     return [
         f"{found.median:.3f}",
-        f"{found.p90:.3f}",
+        quantile(found.p90),
         *("-" if part is None else f"{part.median:.3f}" for part in parts),
-        "-" if least is None else f"{least / found.median:.0%}",
+        share(least, found.median),
         distance(row.fidelity)[0],
         "-" if row.ready is None else f"{row.ready.load_seconds:.1f}",
         f"{row.samples[-1].device_bytes / 2**20:.0f}",
@@ -79,8 +82,8 @@ def table(measurement: Measurement) -> str:
         if not row.samples:
             continue
         found = row.summary()
-        p99 = "-" if found.p99 is None else f"{found.p99:.3f}"
-        figures = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", f"{found.p90:.3f}", p99)
+        tails = (quantile(found.p90), quantile(found.p99))
+        figures = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", *tails)
         joules = row.joules()
         lines.append(
             row.engine.label.ljust(_LABEL)
@@ -92,22 +95,13 @@ def table(measurement: Measurement) -> str:
     return "\n".join([*lines, "", *_parts(rows)])
 
 
-def times(rows: Sequence[Row], ratios: Mapping[int, Ratio], index: int) -> str:
-    """How many times as long a measured row takes as the first one that could be; or why that says nothing."""
-    first = next(number for number, row in enumerate(rows) if row.samples)
-    if index in ratios:
-        return str(ratios[index])
-    if index == first:
-        return "1"
-    return "not compared" if rows[index].fidelity is None else "another picture"
-
-
-def distance(found: Fidelity | None) -> tuple[str, str]:
-    """Relative L2 of the latents and PSNR of the pictures, as text."""
-    if found is None:
-        return "-", "-"
-    latents = "-" if found.latents is None else f"{found.latents:.1e}"
-    return latents, "equal" if found.psnr is None else f"{found.psnr:.1f}"
+def beside(rows: Sequence[Row]) -> str:
+    """Ours over the fastest other engine of the same precision, which differs by program; 1 is as fast."""
+    lines: list[str] = []
+    for label, parts in beside_best(rows).items():
+        lines.append(f"{label}, seconds over those of the fastest other engine in that precision (95 %)")
+        lines += [f"    {part:16}{found.ratio!s:32}{found.label}" for part, found in parts.items()]
+    return "\n".join(lines)
 
 
 def least(rows: Sequence[Row], floors: Mapping[str, Mapping[str, float]], rates: Mapping[str, Rates]) -> str:
@@ -126,26 +120,8 @@ def least(rows: Sequence[Row], floors: Mapping[str, Mapping[str, float]], rates:
             if row.samples and row.engine.dtype == precision:
                 found = {name: part.median for name in names if (part := row.part(name))}
                 found["total"] = row.summary().median
-                shares = (f"{seconds[name] / found[name]:.1%}" if name in found else "-" for name in names)
+                shares = (share(seconds[name], found[name]) if name in found else "-" for name in names)
                 lines.append(_columns(row.engine.label, shares))
-    return "\n".join(lines)
-
-
-def operators(found: Mapping[str, Mapping[str, Mapping[str, float] | str]]) -> str:
-    """Where the time of one run goes, by the kind of operator."""
-    lines: list[str] = []
-    for label, programs in found.items():
-        for program, seconds in programs.items():
-            if isinstance(seconds, str):
-                lines.append(f"{label}, {program}: not known by operator: {seconds}")
-                continue
-            total = sum(seconds.values())
-            shares = (
-                f"{kind} {spent / total:.1%}" for kind, spent in seconds.items() if spent / total >= 0.001
-            )
-            lines.append(
-                f"{label}, {program}, {total:.4f} s with its library's profiler on: " + ", ".join(shares)
-            )
     return "\n".join(lines)
 
 
@@ -153,47 +129,40 @@ def comparison(result: Comparison) -> str:
     """The worst over all requests, by engine; the reference in another precision is the noise floor."""
     lines = [
         f"beside {result.reference}, the worst of all requests",
-        "engine".ljust(_LABEL)
-        + "".join(f"{head:>12}" for head in ("requests", "latents", "cosine", "PSNR dB", "SSIM", "largest")),
+        "engine".ljust(_LABEL) + "".join(f"{head:>17}" for head in ("requests", *figures.APART)),
     ]
-    for label in dict.fromkeys(pair.engine for pair in result.pairs):
-        found = [pair.fidelity for pair in result.pairs if pair.engine == label]
-        name = f"{label} (noise floor)" if label in result.noise else label
-        lines.append(name.ljust(_LABEL) + "".join(f"{figure:>12}" for figure in (len(found), *worst(found))))
+    for label, requests, apart in figures.fidelities(result):
+        lines.append(label.ljust(_LABEL) + "".join(f"{figure:>17}" for figure in (requests, *apart)))
     lines += [f"{label:{_LABEL}}could not draw: {failure}" for label, failure in result.failures.items()]
     return "\n".join(lines)
-
-
-def worst(found: Sequence[Fidelity]) -> tuple[str, str, str, str, str]:
-    """The largest distance of each kind: latents, cosine, PSNR, SSIM, largest difference."""
-    latents = [each.latents for each in found if each.latents is not None]
-    cosines = [each.cosine for each in found if each.cosine is not None]
-    ratios = [each.psnr for each in found if each.psnr is not None]
-    return (
-        f"{max(latents):.1e}" if latents else "-",
-        f"{min(cosines):.7f}" if cosines else "-",
-        f"{min(ratios):.1f}" if ratios else "equal",
-        f"{min(each.ssim for each in found):.4f}",
-        str(max(each.largest for each in found)),
-    )
 
 
 def starts(rows: Sequence[Row]) -> str:
     """Of a run's first job: what a user waits for, and what the process holds."""
     lines = [
-        "cold start: seconds to import, to load, of the first picture (its UNet evaluations); peak memory of the "
-        "process so far; of the GPU; share of a picture that timing its parts took"
+        "cold start, the median of its processes: seconds to import, to load, of the first picture (its UNet "
+        "evaluations); peak memory of the process so far; of the GPU; share of a picture that timing its parts took"
     ]
     for row in rows:
-        if row.ready is None or row.first is None:
+        start = row.start()
+        if start is None or row.first is None:
             continue
         last = row.samples[-1] if row.samples else row.first
         memory = f"{last.resident_bytes / 2**20:.0f} MiB, {last.device_bytes / 2**20:.0f} MiB"
-        seconds = (row.ready.import_seconds, row.ready.load_seconds, row.first.seconds)
+        seconds = (start.imported, start.loaded, start.first)
         spent = ", ".join(f"{each:.2f}" for each in seconds) + f" ({row.first.evaluations})"
-        share = last.measuring_seconds / last.seconds
-        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {share:.3%}")
+        cost = last.measuring_seconds / last.seconds
+        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {cost:.3%}")
     return "\n".join(lines)
+
+
+def _operators(profile: Profile) -> str:
+    """Where the time of one run goes, by the kind of operator."""
+    if profile.reason:
+        return f"{profile.name}: not known by operator: {profile.reason}"
+    without = "not known" if profile.measured is None else f"{profile.measured:.4f} s"
+    kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in profile.shares())
+    return f"{profile.name}, {profile.total:.4f} s with its library's profiler on, {without} without: {kinds}"
 
 
 def _parts(rows: Sequence[Row]) -> list[str]:

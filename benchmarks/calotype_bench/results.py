@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calotype import files
 from calotype.errors import RequestError
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.measurement import Measurement, Row
+from calotype_bench.measurement import Measurement, Row, Start
 from calotype_bench.rates import Rates
 
 FORMAT_VERSION = 2
 TIMED = "wall seconds from the call until the picture is a numpy array; nothing is encoded or written"
+_MACHINE = frozenset({"processor", "cores", "system", "python", "load", "date"})
 Seconds = Mapping[str, float]
 
 
@@ -36,6 +38,7 @@ class Latency:
         str, Mapping[str, Seconds | str]
     ]  # by row and program: seconds by kind, or why there are none
     timed: str = TIMED
+    warm_up: str = ""  # what was drawn and not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,26 @@ def command_line(result: Latency | Comparison) -> str:
 
 
 def write(result: Latency | Comparison, path: Path) -> None:
-    """Write a result as JSON."""
+    """Write a result as JSON, in place of one that was there before: whole, or not at all."""
     kind = "latency" if isinstance(result, Latency) else "comparison"
     content = {"format": FORMAT_VERSION, "kind": kind, **dataclasses.asdict(result)}
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    with files.placed(path, "the result") as file:
+        file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def check_writable(path: Path | None) -> None:
     """RequestError where no file can be written at `path`, before hours are spent on what it is for."""
     if path is not None and not path.parent.is_dir():
         raise RequestError(f"-o {path}: there is no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
+def is_other(path: Path) -> bool:
+    """Whether the file holds figures of another command, which say nothing of a format."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and bool(content) and "format" not in content
 
 
 def read(path: Path) -> Latency | Comparison:
@@ -95,6 +108,7 @@ def read(path: Path) -> Latency | Comparison:
                 f"{path}: expected format {FORMAT_VERSION}, found {version}",
                 "measure again with this version",
             )
+        _check_machine(content["machine"])
         return {"latency": _latency, "comparison": _comparison}[kind](content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(
@@ -102,17 +116,28 @@ def read(path: Path) -> Latency | Comparison:
         ) from error
 
 
+def _check_machine(found: Mapping[str, Any]) -> None:
+    missing = _MACHINE - set(found)
+    if missing:
+        raise KeyError(f"machine.{min(missing)}")
+
+
 def _latency(content: dict[str, Any]) -> Latency:
     measurements = tuple(
         Measurement(Job(**each["job"]), each["runs"], each["reference"], tuple(map(_row, each["rows"])))
         for each in content.pop("measurements")
     )
+    if not len(measurements) == len(content["floors"]) > 0:
+        raise ValueError(f"{len(measurements)} measurements with {len(content['floors'])} floors")
     rates = {precision: Rates(**each) for precision, each in content.pop("rates").items()}
     return Latency(measurements=measurements, rates=rates, **_tuples(content))
 
 
 def _comparison(content: dict[str, Any]) -> Comparison:
     pairs = tuple(Pair(fidelity=Fidelity(**each.pop("fidelity")), **each) for each in content.pop("pairs"))
+    kept = 1 + max((pair.request for pair in pairs if pair.found), default=-1)
+    if kept > len(content["expected"]):
+        raise ValueError(f"{len(content['expected'])} pictures of the reference, expected {kept}")
     return Comparison(pairs=pairs, **_tuples(content))
 
 
@@ -125,6 +150,7 @@ def _row(content: dict[str, Any]) -> Row:
         tuple(Drawn(**each) for each in content["samples"]),
         content["failure"],
         Fidelity(**fidelity) if fidelity else None,
+        tuple(Start(**each) for each in content.get("starts", ())),
     )
 
 

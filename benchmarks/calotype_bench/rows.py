@@ -7,7 +7,6 @@ import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from calotype import backends, compiled
 from calotype.bundle import Bundle
@@ -20,33 +19,47 @@ def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engi
     """The rows of a command, the first bundle's first. RequestError for names that mean nothing."""
     _check_sizes(bundles)
     found = [_calotype(options, bundle, backend) for bundle in bundles for backend in options.backend]
+    others = [name for name in options.against if name in peers.names()]
+    if others and options.checkpoint is None:
+        raise RequestError(
+            f"--against {others[0]} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
+        )
+    if others:
+        check_same(bundles, options.checkpoint)
     for name in options.against:
-        if name in peers.names():
-            found.append(_peer(options, bundles, name))
+        if name in others:
+            found.append(peers.engine(name, options.checkpoint, options.device, options.threads))
         elif name in backends.names():
-            found.append(_calotype(options, bundles[0], name))
+            row = _calotype(options, bundles[0], name)
+            found += [row] if row not in found else []  # what `--backend auto` chose may be named here too
         else:
-            known = (*backends.names(), *peers.names())
-            nearest = difflib.get_close_matches(name, known, 1)
-            raise RequestError(
-                f"--against {name}: expected backends ({', '.join(backends.names())}) or peers "
-                f"({', '.join(peers.PEERS)}, each also with -bf16 or -fp16)",
-                f"did you mean {nearest[0]}?" if nearest else "",
+            raise _unknown(
+                "--against", name, f"backends ({', '.join(backends.names())}) or ", backends.names()
             )
     return _distinct(found)
 
 
 def compared(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
-    """Eager diffusers in fp32, bundles on backends, and eager diffusers in the precisions of `--noise`."""
+    """Eager diffusers in fp32, bundles on backends, eager diffusers in the precisions of `--noise`, and other peers."""
     _check_sizes(bundles)
-    for bundle in bundles:
-        check_same(bundle, options.against)
-    names = ("eager", *(f"eager-{precision}" for precision in options.noise))
-    reference, *noise = (
+    check_same(bundles, options.against)
+    for name in options.beside:
+        if name not in peers.names():
+            raise _unknown("--beside", name)
+    names = ("eager", *(f"eager-{precision}" for precision in options.noise), *options.beside)
+    reference, *others = (
         peers.engine(name, options.against, options.device, options.threads) for name in names
     )
     ours = [_calotype(options, bundle, name) for bundle in bundles for name in options.backend]
-    return _distinct([reference, *ours, *noise])
+    return _distinct([reference, *ours, *others])
+
+
+def _unknown(option: str, name: str, further: str = "", names: Sequence[str] = ()) -> RequestError:
+    nearest = difflib.get_close_matches(name, (*names, *peers.names()), 1)
+    return RequestError(
+        f"{option} {name}: expected {further}peers ({', '.join(peers.PEERS)}, each also with -bf16 or -fp16)",
+        f"did you mean {nearest[0]}?" if nearest else "",
+    )
 
 
 def described(bundles: Sequence[Bundle]) -> tuple[Mapping[str, str], ...]:
@@ -54,17 +67,26 @@ def described(bundles: Sequence[Bundle]) -> tuple[Mapping[str, str], ...]:
     return tuple({"precision": bundle.manifest.precision, "digest": bundle.digest} for bundle in bundles)
 
 
-def check_same(bundle: Bundle, checkpoint: Path) -> None:
-    """RequestError where the checkpoint's weights are not those that the bundle was made from."""
-    recorded: dict[str, Any] = dict(bundle.manifest.source.get("sha256", {}))
-    for name, expected in recorded.items():
-        path = checkpoint / name
-        if not path.is_file():
-            raise RequestError(f"{path} is missing", "name the folder that the bundle was made from")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            raise RequestError(f"{path}: expected sha256 {expected}, found {found}")
+def check_same(bundles: Sequence[Bundle], checkpoint: Path) -> None:
+    """RequestError where the checkpoint's weights are not those that all bundles were made from."""
+    found: dict[str, str] = {}
+    for bundle in bundles:
+        recorded: dict[str, str] = dict(bundle.manifest.source.get("sha256", {}))
+        for name, expected in recorded.items():
+            if name not in found:
+                found[name] = _digest(checkpoint / name)
+            if found[name] != expected:
+                raise RequestError(
+                    f"{checkpoint / name}: expected sha256 {expected}, found {found[name]}",
+                    "name the folder that the bundles were made from",
+                )
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise RequestError(f"{path} is missing", "name the folder that the bundles were made from")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_sizes(bundles: Sequence[Bundle]) -> None:
@@ -89,13 +111,3 @@ def _calotype(options: argparse.Namespace, bundle: Bundle, backend: str) -> Engi
     if backend == "auto":
         backend = backends.choose(backend, precision, options.device, compiled.backends(bundle.root))
     return Engine("calotype", str(bundle.root), backend, precision, options.device, options.threads)
-
-
-def _peer(options: argparse.Namespace, bundles: Sequence[Bundle], name: str) -> Engine:
-    if options.checkpoint is None:
-        raise RequestError(
-            f"--against {name} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
-        )
-    for bundle in bundles:
-        check_same(bundle, options.checkpoint)
-    return peers.engine(name, options.checkpoint, options.device, options.threads)

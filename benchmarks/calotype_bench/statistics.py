@@ -12,19 +12,24 @@ Samples = Sequence[float] | NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 95.0  # per cent
+RUNS_FOR_P90 = 10
 RUNS_FOR_P99 = 100
 RUNS_FOR_INTERVAL = 6  # a bootstrap of 3 pairs holds 73 % where it says 95, of 5 pairs 94 %
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Seconds of repeated runs. `spread` is the distance of the quartiles over the median."""
+    """Seconds of repeated runs. `spread` is the distance of the quartiles over the median.
+
+    Quantiles between two runs are interpolated linearly, and None where too few runs were made to know them.
+    """
 
     runs: int
     minimum: float
     median: float
-    p90: float
-    p99: float | None  # None below 100 runs: nothing is known of it
+    maximum: float
+    p90: float | None  # None below 10 runs
+    p99: float | None  # None below 100 runs
     spread: float
 
 
@@ -53,7 +58,8 @@ def summarise(samples: Samples) -> Summary:
         runs=len(values),
         minimum=float(values.min()),
         median=float(quartiles[1]),
-        p90=float(np.percentile(values, 90)),
+        maximum=float(values.max()),
+        p90=float(np.percentile(values, 90)) if len(values) >= RUNS_FOR_P90 else None,
         p99=float(np.percentile(values, 99)) if len(values) >= RUNS_FOR_P99 else None,
         spread=float((quartiles[2] - quartiles[0]) / quartiles[1]),
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from calotype.errors import RequestError
 from calotype_bench import results
-from calotype_bench.measurement import Measurement, compare
-from calotype_bench.report_text import distance, times, worst
+from calotype_bench.figures import APART, distance, fidelities, profiles, share, times
+from calotype_bench.measurement import PROGRAMS, TOTAL, Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency
 
 _BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
@@ -39,10 +39,14 @@ def _table(kind: str, path: Path) -> str:
         blocks = [_latency(result, index) for index in range(len(result.measurements))]
     elif kind == "operators" and isinstance(result, Latency):
         blocks = [_operators(result)]
+    elif kind == "beside" and isinstance(result, Latency):
+        blocks = [_beside(measurement) for measurement in result.measurements]
     elif kind == "fidelity" and isinstance(result, Comparison):
         blocks = [_fidelity(result)]
     else:
-        raise RequestError(f"{path}: a table `{kind}` cannot be made of it", "latency, operators or fidelity")
+        raise RequestError(
+            f"{path}: a table `{kind}` cannot be made of it", "latency, beside, operators or fidelity"
+        )
     return "\n".join([*blocks, f"`{results.command_line(result)}`, on {_where(result)}", ""])
 
 
@@ -53,23 +57,33 @@ def _latency(result: Latency, index: int) -> str:
         _caption(measurement),
         "",
         *_heads(
-            "engine", "median s", "p90 s", "times the first (95 %)", "UNet s", "VAE s",
+            "engine", "fastest s", "median s", "p90 s", "times the first (95 %)", "UNet s", "VAE s",
             f"latents from {measurement.reference}", "PSNR dB", "percent of the floor",
         ),
     ]  # fmt: skip
     for number, row in enumerate(measurement.rows):
         if row.failure:
-            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | | |")
+            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | | | |")
         if not row.samples:
             continue
         found = row.summary()
         parts = (row.part(name) for name in ("unet_step", "vae_decoder"))
         seconds = ["-" if part is None else _figure(part.median) for part in parts]
         least = floors.get(row.engine.dtype, {}).get("total")
-        share = "-" if least is None else f"{least / found.median:.0%}"
+        p90 = "-" if found.p90 is None else _figure(found.p90)
         ratio = times(measurement.rows, ratios, number)
-        cells = (_figure(found.median), _figure(found.p90), ratio, *seconds, *distance(row.fidelity), share)
+        near = (*distance(row.fidelity), share(least, found.median))
+        cells = (_figure(found.minimum), _figure(found.median), p90, ratio, *seconds, *near)
         lines.append(_line(row.engine.label, *cells))
+    return "\n".join([*lines, ""])
+
+
+def _beside(measurement: Measurement) -> str:
+    names = {TOTAL: "picture", **{name: name.replace("_", " ") for name in PROGRAMS}}
+    lines = [_caption(measurement), "", *_heads("engine", *names.values())]
+    for label, parts in beside_best(measurement.rows).items():
+        found = (parts.get(name) for name in names)
+        lines.append(_line(label, *("-" if each is None else f"{each.ratio} {each.label}" for each in found)))
     return "\n".join([*lines, ""])
 
 
@@ -83,30 +97,21 @@ def _caption(measurement: Measurement) -> str:
 
 
 def _operators(result: Latency) -> str:
-    kinds: dict[str, None] = {}
-    rows: list[tuple[str, dict[str, float]]] = []
-    for label, programs in result.operators.items():
-        for program, seconds in programs.items():
-            if not isinstance(seconds, str):
-                rows.append((f"{label}, {program}", dict(seconds)))
-                kinds |= dict.fromkeys(seconds)
-    lines = [*_heads("program", "seconds", *kinds)]
-    for name, seconds in rows:
-        total = sum(seconds.values())
-        lines.append(
-            _line(name, _figure(total), *(f"{seconds.get(kind, 0.0) / total:.1%}" for kind in kinds))
-        )
+    found = [profile for profile in profiles(result) if not profile.reason]
+    kinds = dict.fromkeys(kind for profile in found for kind in profile.seconds)
+    lines = [*_heads("program", "seconds", "profiled", *kinds)]
+    for profile in found:
+        measured = "-" if profile.measured is None else _figure(profile.measured)
+        shares = (f"{profile.seconds.get(kind, 0.0) / profile.total:.1%}" for kind in kinds)
+        lines.append(_line(profile.name, measured, _figure(profile.total), *shares))
     return "\n".join([*lines, ""])
 
 
 def _fidelity(result: Comparison) -> str:
-    lines = [*_heads("engine", "requests", "latents", "cosine", "PSNR dB", "SSIM", "largest of 255")]
-    for label in dict.fromkeys(pair.engine for pair in result.pairs):
-        found = [pair.fidelity for pair in result.pairs if pair.engine == label]
-        name = f"{label} (noise floor)" if label in result.noise else label
-        lines.append(_line(name, str(len(found)), *worst(found)))
+    lines = [*_heads("engine", "requests", *APART)]
+    lines += [_line(label, str(requests), *apart) for label, requests, apart in fidelities(result)]
     lines += [
-        f"| {label} | could not draw: {failure} | | | | | |" for label, failure in result.failures.items()
+        f"| {label} | could not draw: {failure} | | | | | | |" for label, failure in result.failures.items()
     ]
     return "\n".join([*lines, ""])
 

@@ -31,7 +31,7 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
     prompts.write_text("a red circle\n\n  a blue square on a wall\n")
     status = run(
         "--backend", "onnxruntime,openvino", "--prompts", str(prompts), "--seeds", "1,2", "--steps", "2",
-        "--pictures", "1", "-o", str(output),
+        "--pictures", "1", "--beside", "eager-fp16", "-o", str(output),
     )  # fmt: skip
     out, err = capsys.readouterr()
     found = results.read(output)
@@ -41,18 +41,18 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
     assert "eager bf16 (noise floor)" in out
     assert isinstance(found, results.Comparison)
     assert found.reference == "eager fp32"
-    assert found.noise == ("eager bf16",)
+    assert found.noise == ("eager bf16", "eager fp16")
     assert found.failures == {}
-    engines = ["calotype onnxruntime fp32", "calotype openvino fp32", "eager bf16"]
+    engines = ["calotype onnxruntime fp32", "calotype openvino fp32", "eager bf16", "eager fp16"]
     assert [pair.engine for pair in found.pairs] == [engine for engine in engines for _ in range(4)]
     requests = [(prompt, seed) for prompt in ("a red circle", "a blue square on a wall") for seed in (1, 2)]
-    assert [(pair.prompt, pair.seed) for pair in found.pairs] == requests * 3
-    ours = [pair.fidelity for pair in found.pairs if pair.engine != "eager bf16"]
+    assert [(pair.prompt, pair.seed) for pair in found.pairs] == requests * 4
+    ours = [pair.fidelity for pair in found.pairs if pair.engine[:8] == "calotype"]
     noise = [pair.fidelity for pair in found.pairs if pair.engine == "eager bf16"]
     assert all(each.latents is not None and each.latents < 1e-4 and each.largest <= 1 for each in ours)
     assert all(each.latents is not None and each.latents > 1e-3 for each in noise)
-    assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 3
-    assert [pair.request for pair in found.pairs] == [0, 1, 2, 3] * 3
+    assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 4
+    assert [pair.request for pair in found.pairs] == [0, 1, 2, 3] * 4
     assert len(found.expected) == 1
     expected, drawn = (
         np.asarray(decode(each)).astype(int) for each in (*found.expected, found.pairs[0].found)
@@ -76,6 +76,7 @@ def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
     [
         (("--prompts", "nowhere.txt"), "--prompts: nowhere.txt cannot be read"),
         (("--against", str(checkpoint("depth"))), "is missing"),
+        (("--beside", "optimum-intl"), "did you mean optimum-intel?"),
     ],
 )
 def test_bad_usage_is_refused(

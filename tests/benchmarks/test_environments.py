@@ -52,7 +52,9 @@ def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
 ) -> None:
     monkeypatch.setitem(vars(peers), "PEERS", {"eager": peers.Peer(("calotype-no-such-package",))})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    (found,) = latency.measure([Engine("eager", "x")], [Job("x", 1, 0)], Order(1), Reports(say=said.append))
+    *_, (found,) = latency.measure(
+        [Engine("eager", "x")], [Job("x", 1, 0)], Order(1), Reports(say=said.append)
+    )
     assert found.rows[0].failure.startswith("eager cannot be installed: ")
     assert "calotype-no-such-package" in found.rows[0].failure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ pytest.importorskip("torch")
 
 from calotype_bench import latency, report_text
 from calotype_bench.conversation import PeerError, Worker
-from calotype_bench.fidelity import Fidelity
-from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.jobs import Engine, Job
 from calotype_bench.latency import Order, Reports
-from calotype_bench.measurement import Measurement, Row, compare
+from calotype_bench.measurement import Measurement, compare
 from tests.bundles import bundle, checkpoint
 
 JOB = Job("a red circle", 2, 0, width=128, height=128)
@@ -24,13 +23,19 @@ CALOTYPE = Engine("calotype", str(bundle("plain")), "onnxruntime", threads=1)
 EAGER = Engine("eager", str(checkpoint("plain")), threads=1)
 
 
+def measured(
+    engines: Sequence[Engine], jobs: Sequence[Job], order: Order, reports: Reports | None = None
+) -> tuple[Measurement, ...]:
+    """What is known after the last opening."""
+    *_, last = latency.measure(engines, jobs, order, reports or Reports())
+    return last
+
+
 def test_engines_draw_in_turn_and_the_same_picture() -> None:
     seen: list[tuple[int, int]] = []
     more = dataclasses.replace(JOB, steps=3, batch=2)
-    found = list(
-        latency.measure(
-            [CALOTYPE, EAGER], [JOB, more], Order(3), Reports(lambda *progress: seen.append(progress))
-        )
+    found = measured(
+        [CALOTYPE, EAGER], [JOB, more], Order(3), Reports(lambda *progress: seen.append(progress))
     )
 
     assert seen == [(done, 16) for done in (*range(1, 17), 16)]
@@ -61,7 +66,7 @@ def test_engines_draw_in_turn_and_the_same_picture() -> None:
 
 def test_an_engine_that_cannot_be_loaded_is_a_row_that_says_why() -> None:
     missing = Engine("calotype", str(bundle("plain")), "tensorrt", device="cuda")
-    (found,) = latency.measure([CALOTYPE, missing], [JOB], Order(1))
+    (found,) = measured([CALOTYPE, missing], [JOB], Order(1))
 
     assert found.reference == "calotype onnxruntime fp32"
     assert len(found.rows[0].samples) == 1
@@ -93,7 +98,7 @@ def most(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_one_engine_at_a_time_is_in_memory(most: list[int]) -> None:
-    (found,) = latency.measure([CALOTYPE, EAGER], [JOB], Order(2, alone=True))
+    (found,) = measured([CALOTYPE, EAGER], [JOB], Order(2, alone=True))
 
     assert most == [1] * 4
     for row in found.rows:
@@ -107,13 +112,30 @@ def test_one_engine_at_a_time_is_in_memory(most: list[int]) -> None:
 
 
 def test_runs_are_shared_among_openings_of_every_engine(most: list[int]) -> None:
-    found = list(latency.measure([CALOTYPE, EAGER], [JOB, JOB], Order(3, 2)))
+    found = measured([CALOTYPE, EAGER], [JOB, JOB], Order(3, 2))
 
     assert most == [1, 2, 1, 2]
-    for measurement in found:
+    for measurement, starts in zip(found, (2, 0), strict=True):
         for row in measurement.rows:
             assert row.openings == [0, 0, 1]
             assert row.fidelity is not None
+            assert len(row.starts) == starts  # a process starts once, with the first job
+
+
+def test_what_is_known_is_told_after_each_opening() -> None:
+    told = [
+        [[len(row.samples) for row in each.rows] for each in found]
+        for found in latency.measure([CALOTYPE, EAGER], [JOB, JOB], Order(3, 2))
+    ]
+    assert told == [[[2, 2], [2, 2]], [[3, 3], [3, 3]]]
+
+
+def test_an_engine_that_fails_at_one_job_is_measured_at_the_others() -> None:
+    impossible = dataclasses.replace(JOB, scheduler="pndm", steps=0)
+    found = measured([CALOTYPE, EAGER], [impossible, JOB], Order(2, 2))
+    assert [(len(row.samples), bool(row.failure)) for row in found[0].rows] == [(0, True)] * 2
+    assert [(len(row.samples), row.failure) for row in found[1].rows] == [(2, "")] * 2
+    assert 1 in compare(found[1].rows)
 
 
 @pytest.mark.parametrize(
@@ -141,34 +163,24 @@ def test_an_engine_that_fails_between_openings_keeps_its_samples(monkeypatch: py
         start(self, engine, python)
 
     monkeypatch.setattr(Worker, "__init__", once)
-    (found,) = latency.measure([CALOTYPE, EAGER], [JOB], Order(2, 2))
+    (found,) = measured([CALOTYPE, EAGER], [JOB], Order(2, 2))
     assert [(len(row.samples), row.failure) for row in found.rows] == [(1, "it is gone")] * 2
 
 
 def test_pictures_of_another_size_are_a_failure_and_no_crash() -> None:
     smaller = Engine("eager", str(checkpoint("plain")), threads=1)
-    (found,) = latency.measure([CALOTYPE, smaller], [dataclasses.replace(JOB, width=64)], Order(1))
+    (found,) = measured([CALOTYPE, smaller], [dataclasses.replace(JOB, width=64)], Order(1))
     assert found.rows[0].failure == "pictures: expected (1, 128, 64, 3), found (1, 128, 128, 3)"
     text = report_text.table(found)
     assert "could not be measured: pictures: expected" in text
-    assert "not compared" not in text.splitlines()[3]  # the base of ratios is itself
-    assert text.splitlines()[4].count("not compared") == 0
+    assert "not compared" in text.splitlines()[3]
+    assert "no base to compare with" in text.splitlines()[4]
 
 
-def row(seconds: float, fidelity: Fidelity | None, failure: str = "") -> Row:
-    drawn = Drawn(seconds, {}, {}, 2, 0, 0, None, 0.0)
-    return Row(Engine("eager", "x"), None, drawn, (drawn,) * 6 if seconds else (), failure, fidelity)
-
-
-def test_ratios_are_to_the_first_row_that_could_be_measured_and_never_without_fidelity() -> None:
-    near, far = Fidelity(1e-6, 1.0, 80.0, 1.0, 1), Fidelity(1.0, 0.3, 12.0, 0.4, 200)
-    rows = (row(0, None, "it is gone"), row(2, near), row(5, near), row(3, far), row(4, None))
-    ratios = compare(rows)
-    texts = [report_text.times(rows, ratios, index) for index in range(1, 5)]
-
-    assert texts == ["1", "2.500 (2.500 to 2.500)", "another picture", "not compared"]
-    table = report_text.table(Measurement(JOB, 6, "eager fp32", rows))
-    assert "could not be measured: it is gone" in table
+def test_what_warms_up_is_told() -> None:
+    assert "a picture of one step" in Order(2, alone=True).warm_up("cpu")
+    assert Order(2).warm_up("cpu") == "one picture of each job in every process"
+    assert "two pictures" in Order(2).warm_up("cuda")
 
 
 def test_a_worker_that_is_killed_says_by_what(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
-from calotype_bench import results
-from calotype_bench.cli import main
+from calotype.bundle import Bundle
+from calotype_bench import latency, results, rows
+from calotype_bench.cli import _parser, main
 from tests.bundles import bundle, checkpoint
 
 
@@ -43,6 +46,10 @@ def test_the_command_prints_tables_and_writes_raw_samples(
     assert isinstance(found, results.Latency)
     assert [[len(row.samples) for row in each.rows] for each in found.measurements] == [[2, 2, 0]] * 2
     assert found.machine["processor"]
+    assert found.machine["memory_bytes"] > 2**28
+    assert found.warm_up == "one picture of each job in every process"
+    assert "not counted, to warm up: one picture" in out
+    assert "calotype onnxruntime fp32, seconds over those of the fastest other engine" in out
     assert len(found.bundles[0]["digest"]) == 64
     assert found.command[:2] == ("calotype-bench", "latency")
     assert set(found.operators["calotype onnxruntime fp32"]) == {"unet_step", "vae_decoder"}
@@ -58,7 +65,6 @@ def test_the_command_prints_tables_and_writes_raw_samples(
             "safety_checker/model.safetensors is missing",
         ),
         (("--against", "opnvino"), "did you mean"),
-        (("--backend", "onnxruntime", "--against", "onnxruntime"), "calotype onnxruntime fp32: named twice"),
         (("-o", "nowhere/x.json"), "-o nowhere/x.json: there is no folder nowhere"),
     ],
 )
@@ -87,3 +93,64 @@ def test_what_argparse_can_check_is_checked_there(
         run(capsys, *arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_the_first_backend_turns_out_to_be_may_be_named_among_the_others() -> None:
+    given = ["latency", str(bundle("plain")), "--against", "openvino,onnxruntime"]
+    options = _parser().parse_args(given)
+    found = rows.engines(options, [Bundle.open(bundle("plain"))])
+    assert sorted(engine.backend for engine in found) == ["onnxruntime", "openvino"]
+
+
+def test_a_run_that_measured_nothing_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    status, out, err = run(capsys, "--backend", "tensorrt", "--runs", "1", "-o", str(output))
+    assert status == 1
+    assert "could not be measured: calotype tensorrt fp32: " in out
+    assert "no engine could be measured" in err
+    assert isinstance(results.read(output), results.Latency)
+
+
+def test_what_was_measured_so_far_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, measure = tmp_path / "result.json", latency.measure
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        yield next(measure(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "measure", interrupted)
+    status, _, _ = run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "2", "-o", str(output))
+    assert status == 130
+    found = results.read(output)
+    assert isinstance(found, results.Latency)
+    assert [len(row.samples) for row in found.measurements[0].rows] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_rate_that_cannot_be_measured_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "--backend", "onnxruntime", "--device", "cuda:7")
+    assert status == 1
+    assert "the machine's rate in fp32 on cuda:7 cannot be measured: " in err
+    assert "Error" in err
+
+
+def test_a_terminal_is_told_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    status, _, err = run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "1", "--no-operators")
+    assert status == 0
+    assert "loading calotype onnxruntime fp32" in err
+    assert err.endswith("measuring 2/2\n")
+
+
+def test_two_bundles_of_one_precision_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", *[str(bundle("plain"))] * 2, "--backend", "onnxruntime"]) == 2
+    assert "calotype onnxruntime fp32: named twice" in capsys.readouterr().err
+
+
+def test_a_missing_bundle_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 from calotype.errors import RequestError
-from calotype_bench import results, tables
+from calotype_bench import figures, report_html, results, tables
 from calotype_bench.cli import main
+from calotype_bench.fidelity import Fidelity
 from tests.benchmarks import made
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,9 +71,10 @@ def test_a_browser_shows_every_figure_within_the_window(
         " const box = f.getBoundingClientRect();"
         " return [f.className, box.left, box.right, box.height, f.querySelector('figcaption code').innerText] })"
     )
-    kinds = {"latency", "stages-of", "waterfall", "curve", "operators", "fidelity", "pair"}
+    kinds = {"latency", "beside", "stages-of", "waterfall", "curve", "operators", "fidelity", "pair"}
     assert {kind for kind, *_ in figures} == kinds
     width = browser.execute_script("return window.innerWidth")
+    assert width == size[0]
     for _, left, right, height, command in figures:
         assert left >= 0
         assert right <= width
@@ -126,9 +130,78 @@ def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
     assert main(["report", str(path), "-o", str(tmp_path / "x.html")]) == 2
 
 
+def test_a_folder_of_results_may_hold_figures_of_other_commands(
+    found: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"machine": {}, "seconds": 1}')
+    output = tmp_path / "report.html"
+    assert main(["report", str(other), *map(str, found), "-o", str(output)]) == 0
+    assert f"left out: {other}" in capsys.readouterr().err
+    assert main(["report", str(other), "-o", str(output)]) == 2
+    assert "no result of calotype-bench" in capsys.readouterr().err
+
+
+def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
+    results_of = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    output = tmp_path / "report.html"
+    assert main(["report", *map(str, results_of), "-o", str(output)]) == 0
+    text = output.read_text("utf-8")
+    assert "NVIDIA H200, compute capability 9.0, CUDA driver" in text
+    assert text.count("<h2>") > 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["floors"].pop(),
+        lambda content: content.update(measurements=[], floors=[]),
+        lambda content: content["machine"].pop("load"),
+    ],
+)
+def test_a_damaged_result_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
+    content = json.loads(found[0].read_text())
+    damage(content)
+    found[0].write_text(json.dumps(content))
+    with pytest.raises(RequestError, match=r"latency\.json is no result"):
+        results.read(found[0])
+
+
+def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None:
+    content = json.loads(found[1].read_text())
+    content["expected"] = []
+    found[1].write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="0 pictures of the reference, expected 1"):
+        results.read(found[1])
+
+
+def test_what_drew_another_picture_is_no_step_of_the_waterfall() -> None:
+    far = Fidelity(0.5, 0.9, 12.0, 0.5, 200)
+    (first, *_) = made.latency().measurements
+    whole = report_html._waterfall(first.rows)
+    assert [step["gain"] for step in whole] == ["2.000 (all of 2.000 to 2.000)"]
+    for index in (0, 1):
+        rows = list(first.rows)
+        rows[index] = dataclasses.replace(rows[index], fidelity=far)
+        assert report_html._waterfall(rows) == []
+        rows[index] = dataclasses.replace(rows[index], fidelity=None)
+        assert report_html._waterfall(rows) == []
+
+
+def test_a_floor_above_what_was_measured_says_that_the_rate_is_too_low() -> None:
+    assert figures.share(1.0, 2.0) == "50%"
+    assert figures.share(2.2, 2.0) == "over 100%: rate too low"
+    assert figures.share(None, 2.0) == "-"
+
+
 def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_path: Path) -> None:
     text = tmp_path / "text.md"
-    marks = (("latency", "latency"), ("operators", "latency"), ("fidelity", "comparison"))
+    marks = (
+        ("latency", "latency"),
+        ("beside", "latency"),
+        ("operators", "latency"),
+        ("fidelity", "comparison"),
+    )
     text.write_text(
         "# Before\n\n"
         + "".join(f"<!-- table {kind} {name}.json -->\nold\n<!-- end -->\n" for kind, name in marks)
@@ -141,8 +214,9 @@ def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_pa
     assert "old" not in written
     assert written.startswith("# Before\n")
     assert written.endswith("<!-- end -->\nafter\n")
-    assert "| eager fp32 | 2.000 | 2.120 | 2.000 (all of 2.000 to 2.000) |" in written
+    assert "| eager fp32 | 1.800 | 2.000 | - | 2.000 (all of 2.000 to 2.000) |" in written
     assert "| convolution |" in written
+    assert "| calotype openvino fp32 | 0.500 (all of 0.500 to 0.500) eager fp32 |" in written
     assert "| eager bf16 (noise floor) | 1 |" in written
     assert "`calotype-bench latency bundle --title 'A bundle'`" in written
     text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")

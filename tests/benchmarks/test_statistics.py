@@ -12,13 +12,18 @@ from calotype_bench.statistics import Ratio, ratio, summarise
 def test_a_summary_has_the_quantiles_of_its_samples() -> None:
     found = summarise([5.0, 1.0, 2.0, 3.0, 4.0])
     assert (found.runs, found.minimum, found.median) == (5, 1.0, 3.0)
-    assert found.p90 == pytest.approx(4.6)
+    assert (found.maximum, found.p90, found.p99) == (5.0, None, None)
     assert found.spread == pytest.approx(2 / 3)
+    many = summarise(range(101))
+    assert (many.p90, many.p99) == (90, 99)
 
 
-@pytest.mark.parametrize(("runs", "known"), [(99, False), (100, True)])
-def test_the_99th_percentile_is_told_from_a_hundred_runs_on(runs: int, known: bool) -> None:
-    assert (summarise(range(1, runs + 1)).p99 is not None) == known
+@pytest.mark.parametrize(
+    ("runs", "p90", "p99"), [(9, False, False), (10, True, False), (99, True, False), (100, True, True)]
+)
+def test_quantiles_are_told_of_as_many_runs_as_they_need(runs: int, p90: bool, p99: bool) -> None:
+    found = summarise(range(1, runs + 1))
+    assert (found.p90 is not None, found.p99 is not None) == (p90, p99)
 
 
 def test_a_ratio_is_of_medians_and_within_its_interval() -> None:

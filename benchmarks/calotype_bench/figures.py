@@ -1,0 +1,111 @@
+"""Figures as text, which the terminal, Markdown and the page have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.measurement import PROGRAMS, Measurement, Row
+from calotype_bench.results import Comparison, Latency
+from calotype_bench.statistics import Ratio
+
+PARTS = (*PROGRAMS, "runtime")
+APART = ("latents, median", "latents", "cosine", "PSNR dB", "SSIM", "largest of 255")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where one run of a program went, as its library's profiler told; `reason`: why it did not."""
+
+    name: str
+    seconds: Mapping[str, float]  # by kind of operator, with the profiler on
+    measured: float | None  # seconds of a run without it
+    reason: str = ""
+
+    @property
+    def total(self) -> float:
+        """Seconds of all kinds."""
+        return sum(self.seconds.values())
+
+    def shares(self) -> list[tuple[str, float]]:
+        """Kinds that are a thousandth at least."""
+        return [
+            (kind, spent / self.total) for kind, spent in self.seconds.items() if spent / self.total >= 0.001
+        ]
+
+
+def profiles(result: Latency) -> list[Profile]:
+    """Of every row and program that was profiled."""
+    found: list[Profile] = []
+    for label, programs in result.operators.items():
+        for program, seconds in programs.items():
+            name, reason = f"{label}, {program}", seconds if isinstance(seconds, str) else ""
+            measured = _once(result.measurements[0], label, program)
+            found.append(Profile(name, {} if isinstance(seconds, str) else seconds, measured, reason))
+    return found
+
+
+def _once(measurement: Measurement, label: str, program: str) -> float | None:
+    """The median seconds of a program's run in the measurement, for one picture; None where more were drawn at once."""
+    row = next((row for row in measurement.rows if row.engine.label == label), None)
+    part = None if row is None or measurement.job.batch > 1 else row.part(program)
+    if row is None or part is None:
+        return None
+    return part.median / (row.samples[0].evaluations if program == "unet_step" else 1)
+
+
+def times(rows: Sequence[Row], ratios: Mapping[int, Ratio], index: int) -> str:
+    """How many times as long a measured row takes as the first one that could be; or why that says nothing."""
+    first = next(number for number, row in enumerate(rows) if row.samples)
+    if index in ratios:
+        return str(ratios[index])
+    if rows[index].faithful:
+        return "1" if index == first else "no base to compare with"
+    return "not compared" if rows[index].fidelity is None else "another picture"
+
+
+def quantile(seconds: float | None) -> str:
+    """Seconds, or a dash where too few runs were made to know them."""
+    return "-" if seconds is None else f"{seconds:.3f}"
+
+
+def share(least: float | None, seconds: float) -> str:
+    """How much of `seconds` the floor explains. Above 100 % the machine's rate was measured too low."""
+    if least is None:
+        return "-"
+    return f"{least / seconds:.0%}" if least <= seconds else "over 100%: rate too low"
+
+
+def distance(found: Fidelity | None) -> tuple[str, str]:
+    """Relative L2 of the latents and PSNR of the pictures, as text."""
+    if found is None:
+        return "-", "-"
+    latents = "-" if found.latents is None else f"{found.latents:.1e}"
+    return latents, "equal" if found.psnr is None else f"{found.psnr:.1f}"
+
+
+def apart(found: Sequence[Fidelity]) -> tuple[str, str, str, str, str, str]:
+    """The median distance of latents, and the largest of each kind: latents, cosine, PSNR, SSIM, of a pixel value."""
+    latents = [each.latents for each in found if each.latents is not None]
+    cosines = [each.cosine for each in found if each.cosine is not None]
+    ratios = [each.psnr for each in found if each.psnr is not None]
+    return (
+        f"{median(latents):.1e}" if latents else "-",
+        f"{max(latents):.1e}" if latents else "-",
+        f"{min(cosines):.7f}" if cosines else "-",
+        f"{min(ratios):.1f}" if ratios else "equal",
+        f"{min(each.ssim for each in found):.4f}",
+        str(max(each.largest for each in found)),
+    )
+
+
+def fidelities(result: Comparison) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Each engine, how many requests it drew, how far `apart` they are; the reference in another precision is noise."""
+    found: list[tuple[str, int, tuple[str, ...]]] = []
+    for label in dict.fromkeys(pair.engine for pair in result.pairs):
+        pairs = [pair.fidelity for pair in result.pairs if pair.engine == label]
+        name = f"{label} (noise floor)" if label in result.noise else label
+        found.append((name, len(pairs), apart(pairs)))
+    return found

@@ -1,0 +1,92 @@
+"""What is made of samples: ratios, and what they are never printed without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from calotype_bench import figures, report_text
+from calotype_bench.fidelity import Fidelity
+from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.measurement import Measurement, Row, beside_best, compare
+
+JOB = Job("a red circle", 2, 0, width=128, height=128)
+
+
+def row(seconds: float, fidelity: Fidelity | None, failure: str = "") -> Row:
+    drawn = Drawn(seconds, {}, {}, 2, 0, 0, None, 0.0)
+    return Row(Engine("eager", "x"), None, drawn, (drawn,) * 6 if seconds else (), failure, fidelity)
+
+
+@pytest.mark.parametrize(
+    "base", [None, Fidelity(0.3, 0.9, 12.0, 0.4, 200), Fidelity(0.34, 0.9, 20.8, 0.8, 90)]
+)
+def test_nothing_is_compared_with_what_drew_another_picture(base: Fidelity | None) -> None:
+    near = Fidelity(1e-6, 1.0, 80.0, 1.0, 1)
+    rows = (row(2, base), row(5, near), row(3, near))
+    assert compare(rows) == {}
+    texts = [figures.times(rows, {}, index) for index in range(3)]
+    assert texts == ["another picture" if base else "not compared", *["no base to compare with"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("latents", "psnr", "precision", "plausible"),
+    [
+        (9e-4, 80.0, "fp32", True),
+        (2e-3, 60.0, "fp32", False),
+        (4e-3, 40.0, "fp16", True),
+        (0.34, 20.8, "fp16", False),
+        (0.13, 29.5, "bf16", True),
+        (0.3, 25.0, "bf16", False),
+        (None, 25.0, "bf16", True),
+        (0.0, None, "fp32", True),
+        (0.1, 19.0, "bf16", False),
+    ],
+)
+def test_how_far_pictures_are_apart_is_judged_by_precision(
+    latents: float | None, psnr: float | None, precision: str, plausible: bool
+) -> None:
+    assert Fidelity(latents, 1.0, psnr, 1.0, 1).plausible(precision) is plausible
+
+
+def test_ours_stand_beside_the_fastest_other_of_their_precision_part_by_part() -> None:
+    near, far = Fidelity(1e-6, 1.0, 80.0, 1.0, 1), Fidelity(1.0, 0.3, 12.0, 0.4, 200)
+
+    def made(name: str, dtype: str, total: float, step: float, fidelity: Fidelity = near) -> Row:
+        drawn = Drawn(total, {"unet_step": step}, {}, 2, 0, 0, None, 0.0)
+        return Row(Engine(name, "x", "", dtype), None, drawn, (drawn,) * 6, "", fidelity)
+
+    rows = [
+        made("calotype", "fp32", 2.0, 1.5), made("calotype", "bf16", 1.0, 0.5), made("eager", "fp32", 4.0, 1.0),
+        made("optimum-intel", "fp32", 2.5, 2.0), made("compile", "fp32", 0.1, 0.1, far),
+        made("optimum-intel", "bf16", 0.8, 0.4, far),
+    ]  # fmt: skip
+    found = beside_best(rows)
+    assert [*found] == ["calotype fp32"]  # nothing of bf16 drew the picture
+    told = {part: (best.label, best.ratio.value) for part, best in found["calotype fp32"].items()}
+    assert told == {"total": ("optimum-intel fp32", 0.8), "unet_step": ("eager fp32", 1.5)}
+    assert "unet_step       1.500 (1.500 to 1.500)" in report_text.beside(rows)
+
+
+def test_runs_are_paired_within_their_processes() -> None:
+    near = Fidelity(1e-6, 1.0, 80.0, 1.0, 1)
+
+    def made(seconds: Sequence[tuple[float, int]]) -> Row:
+        drawn = tuple(Drawn(each, {}, {}, 2, 0, 0, None, 0.0, opening) for each, opening in seconds)
+        return Row(Engine("eager", "x"), None, drawn[0], drawn, "", near)
+
+    base = made([(1, 0), (1, 0), (10, 1), (10, 1)])
+    lost = made([(2, 0), (20, 1), (20, 1)])  # one run of the first process failed
+    assert str(compare([base, lost])[1]) == "2.000 (all of 2.000 to 2.000)"
+
+
+def test_ratios_are_to_the_first_row_that_could_be_measured_and_never_without_fidelity() -> None:
+    near, far = Fidelity(1e-6, 1.0, 80.0, 1.0, 1), Fidelity(1.0, 0.3, 12.0, 0.4, 200)
+    rows = (row(0, None, "it is gone"), row(2, near), row(5, near), row(3, far), row(4, None))
+    ratios = compare(rows)
+    texts = [figures.times(rows, ratios, index) for index in range(1, 5)]
+
+    assert texts == ["1", "2.500 (2.500 to 2.500)", "another picture", "not compared"]
+    table = report_text.table(Measurement(JOB, 6, "eager fp32", rows))
+    assert "could not be measured: it is gone" in table
