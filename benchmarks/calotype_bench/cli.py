@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=commands.report)
     report.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
     report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    agree = commands_of.add_parser(
+        "agree",
+        help="whether two runs of one comparison say the same",
+        description="Prints each ratio of two results of `latency` with its interval; 1 where two do not overlap.",
+    )
+    agree.set_defaults(command=commands.agree)
+    agree.add_argument("results", type=Path, nargs=2, metavar="RESULT.json")
     tables = commands_of.add_parser(
         "tables",
         help="bring tables in Markdown files up to date with results",

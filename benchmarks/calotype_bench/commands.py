@@ -11,7 +11,7 @@ from pathlib import Path
 from calotype import files
 from calotype.bundle import Bundle
 from calotype.errors import BackendError, RequestError
-from calotype_bench import comparing, floor, machine, operators, rates, report_text, results, rows
+from calotype_bench import agreement, comparing, floor, machine, operators, rates, report_text, results, rows
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.latency import Order, Reports
@@ -116,6 +116,18 @@ def report(options: argparse.Namespace) -> None:
     with files.placed(options.output, "the report") as file:
         file.write_text(page(found), "utf-8")
     print(f"written: {options.output}")
+
+
+def agree(options: argparse.Namespace) -> None:
+    """Print the ratios of two results side by side. BackendError where intervals do not overlap."""
+    one, other = (results.read(path) for path in options.results)
+    if not (isinstance(one, Latency) and isinstance(other, Latency)):
+        raise RequestError("agree: expected two results of calotype-bench latency")
+    found = agreement.agreement(one, other)
+    print(agreement.told(found))
+    apart = [each.engine for each in found if not each.agree]
+    if apart:
+        raise BackendError(f"{len(apart)} of {len(found)} intervals do not overlap: {', '.join(apart)}")
 
 
 def tables(options: argparse.Namespace) -> None:

@@ -1,0 +1,53 @@
+"""Two runs of one comparison, side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from calotype_bench import results
+from calotype_bench.cli import main
+from tests.benchmarks import made
+
+
+def written(path: Path, slower: float = 1.0) -> str:
+    """A result in which the peer takes `slower` times as long as in `made`."""
+    found = made.latency()
+    measurements = []
+    for each in found.measurements:
+        ours, eager, missing = each.rows
+        samples = tuple(dataclasses.replace(one, seconds=one.seconds * slower) for one in eager.samples)
+        rows = (ours, dataclasses.replace(eager, samples=samples), missing)
+        measurements.append(dataclasses.replace(each, rows=rows))
+    results.write(dataclasses.replace(found, measurements=tuple(measurements)), path)
+    return str(path)
+
+
+def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = written(tmp_path / "one.json"), written(tmp_path / "other.json")
+    assert main(["agree", one, other]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[:5] == ["1", "x", "512x512,", "10", "steps"]
+    assert out.endswith("4 of 4 overlap\n")
+
+
+def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = written(tmp_path / "one.json"), written(tmp_path / "other.json", 1.1)
+    assert main(["agree", one, other]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("0 of 4 overlap\n")
+    assert "4 of 4 intervals do not overlap: eager fp32" in err
+
+
+def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results.write(made.comparison(), tmp_path / "pictures.json")
+    one = written(tmp_path / "one.json")
+    assert main(["agree", one, str(tmp_path / "pictures.json")]) == 2
+    assert "expected two results of calotype-bench latency" in capsys.readouterr().err
+    found = made.latency()
+    rows = tuple(dataclasses.replace(each, rows=each.rows[:1]) for each in found.measurements)
+    results.write(dataclasses.replace(found, measurements=rows), tmp_path / "alone.json")
+    assert main(["agree", one, str(tmp_path / "alone.json")]) == 2
+    assert "no ratio in common" in capsys.readouterr().err
