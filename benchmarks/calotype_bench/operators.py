@@ -25,7 +25,7 @@ from calotype.manifest import ProgramSpec
 
 Array = NDArray[Any]
 Seconds = dict[str, float]
-RUNS = 3
+RUNS = 7
 
 # The first that a library's own name for an operator, or for a fused layer, matches; in lower case
 KINDS = (

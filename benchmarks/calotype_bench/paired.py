@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,7 +53,9 @@ def loaded(
 def write(path: Path | None, figures: Figures) -> None:
     """Write the figures, and where they were taken, to `path` if there is one."""
     if path is not None:
-        path.write_text(json.dumps({"machine": machine.describe(), **figures}, indent=1) + "\n", "utf-8")
+        command = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
+        found = {"command": command, "machine": machine.describe(), **figures}
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,19 @@ def test_a_terminal_is_told_how_far_it_is(
     assert status == 0
     assert "loading calotype onnxruntime fp32" in err
     assert err.endswith("measuring 2/2\n")
+
+
+def test_another_checkpoint_of_the_same_layout_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint("plain"), tmp_path / "checkpoint"))
+    weights = next((copy / "unet").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    status, _, err = run(capsys, "--against", "eager", "--checkpoint", str(copy))
+    assert status == 2
+    assert f"{weights}: expected sha256 " in err
 
 
 def test_two_bundles_of_one_precision_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
