@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.measurement import PROGRAMS, Measurement, Row
+from calotype_bench.measurement import PROGRAMS, TOTAL, Measurement, Row
 from calotype_bench.results import Comparison, Latency
 from calotype_bench.statistics import Ratio
 
 PARTS = (*PROGRAMS, "runtime")
+BESIDE = {TOTAL: "picture", **{name: name.replace("_", " ") for name in PROGRAMS}}  # parts, in words
 APART = ("latents, median", "latents", "cosine", "PSNR dB", "SSIM", "largest of 255")
 
 

@@ -10,10 +10,8 @@ from typing import Any
 import jinja2
 
 from calotype_bench import pictures
-from calotype_bench.figures import APART, PARTS, distance, fidelities, profiles, quantile, share, times
+from calotype_bench.figures import APART, BESIDE, PARTS, distance, fidelities, profiles, share, times
 from calotype_bench.measurement import (
-    PROGRAMS,
-    TOTAL,
     Measurement,
     Row,
     beside_best,
@@ -23,7 +21,6 @@ from calotype_bench.measurement import (
 from calotype_bench.results import Comparison, Latency, command_line
 
 View = dict[str, Any]
-BESIDE = (TOTAL, *PROGRAMS)
 
 
 def page(found: Sequence[Latency | Comparison]) -> str:
@@ -50,7 +47,6 @@ def _latency(result: Latency) -> View:
         **_origin(result),
         "timed": result.timed,
         "warm_up": result.warm_up,
-        "parts": ["picture", *(name.replace("_", " ") for name in PROGRAMS)],
         "measurements": measured,
         "profiles": profiles(result),
         "rates": {
@@ -76,10 +72,14 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
             least = floors.get(row.engine.dtype, {}).get("total")
             bars.append(_bar(row, least, longest) | {"times": times(rows, ratios, index)})
     evaluations = {sample.evaluations for row in rows for sample in row.samples}
+    beside = [
+        (label, [(BESIDE[part], found) for part, found in parts.items()])
+        for label, parts in beside_best(rows).items()
+    ]
     return {
         "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
         "evaluations": ", ".join(map(str, sorted(evaluations))), "bars": bars, "waterfall": _waterfall(rows),
-        "beside": [(label, [parts.get(name) for name in BESIDE]) for label, parts in beside_best(rows).items()],
+        "beside": beside,
     }  # fmt: skip
 
 
@@ -91,8 +91,6 @@ def _bar(row: Row, least: float | None, longest: float) -> View:
         "failure": "",
         "ours": row.engine.name == "calotype",
         "summary": found,
-        "p90": quantile(found.p90),
-        "p99": quantile(found.p99),
         "width": 100 * found.median / longest,
         "from": 100 * interval.low / longest,
         "to": 100 * interval.high / longest,

@@ -100,7 +100,9 @@ def beside(rows: Sequence[Row]) -> str:
     lines: list[str] = []
     for label, parts in beside_best(rows).items():
         lines.append(f"{label}, seconds over those of the fastest other engine in that precision (95 %)")
-        lines += [f"    {part:16}{found.ratio!s:32}{found.label}" for part, found in parts.items()]
+        lines += [
+            f"    {figures.BESIDE[part]:16}{found.ratio!s:32}{found.label}" for part, found in parts.items()
+        ]
     return "\n".join(lines)
 
 

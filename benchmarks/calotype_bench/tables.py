@@ -13,8 +13,8 @@ from pathlib import Path
 
 from calotype.errors import RequestError
 from calotype_bench import results
-from calotype_bench.figures import APART, distance, fidelities, profiles, share, times
-from calotype_bench.measurement import PROGRAMS, TOTAL, Measurement, beside_best, compare
+from calotype_bench.figures import APART, BESIDE, distance, fidelities, profiles, share, times
+from calotype_bench.measurement import Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency
 
 _BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
@@ -79,10 +79,9 @@ def _latency(result: Latency, index: int) -> str:
 
 
 def _beside(measurement: Measurement) -> str:
-    names = {TOTAL: "picture", **{name: name.replace("_", " ") for name in PROGRAMS}}
-    lines = [_caption(measurement), "", *_heads("engine", *names.values())]
+    lines = [_caption(measurement), "", *_heads("engine", *BESIDE.values())]
     for label, parts in beside_best(measurement.rows).items():
-        found = (parts.get(name) for name in names)
+        found = (parts.get(name) for name in BESIDE)
         lines.append(_line(label, *("-" if each is None else f"{each.ratio} {each.label}" for each in found)))
     return "\n".join([*lines, ""])
 

@@ -66,7 +66,7 @@ def test_ours_stand_beside_the_fastest_other_of_their_precision_part_by_part() -
     assert [*found] == ["calotype fp32"]  # nothing of bf16 drew the picture
     told = {part: (best.label, best.ratio.value) for part, best in found["calotype fp32"].items()}
     assert told == {"total": ("optimum-intel fp32", 0.8), "unet_step": ("eager fp32", 1.5)}
-    assert "unet_step       1.500 (1.500 to 1.500)" in report_text.beside(rows)
+    assert "unet step       1.500 (1.500 to 1.500)" in report_text.beside(rows)
 
 
 def test_runs_are_paired_within_their_processes() -> None:
