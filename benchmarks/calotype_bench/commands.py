@@ -168,10 +168,11 @@ def _prompts(path: Path | None) -> list[str]:
     return found
 
 
-def _progress(done: int, total: int) -> None:
+def _progress(done: int, total: int, what: str = "") -> None:
     """A line that is written over, on a terminal; nothing in a pipe."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[Kmeasuring {done}/{total}" + ("\n" if done == total else ""))
+        line = f"measuring {done}/{total}" + (f": {what}" if what else "")
+        sys.stderr.write(f"\r\033[K{line}" + ("\n" if done == total else ""))
         sys.stderr.flush()
 
 

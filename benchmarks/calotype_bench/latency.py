@@ -48,9 +48,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Who is told how many pictures of how many are drawn, and what is done meanwhile."""
+    """Who is told how many pictures of how many are drawn, the last of them, and what is done meanwhile."""
 
-    progress: Callable[[int, int], None] = lambda *_: None
+    progress: Callable[[int, int, str], None] = lambda *_: None
     say: Say = lambda _: None
 
 
@@ -136,14 +136,16 @@ class _Bench:
 
     def draw(self, index: int, take: _Take, job: Job | None = None, save: str = "") -> Drawn | None:
         """None, and a failure of that job noted, where it cannot. `job`: in place of the one that is measured."""
+        drawn = None
         try:
-            return self._workers[index].draw(job or take.job, save)
+            drawn = self._workers[index].draw(job or take.job, save)
         except PeerError as error:
             take.failures[index] = str(error)
-            return None
-        finally:
-            self._done += 1
-            self._reports.progress(min(self._done, self.total), self.total)
+        self._done += 1
+        told = "failed" if drawn is None else f"{drawn.seconds:.3f} s"
+        done = min(self._done, self.total - 1)  # the last is told when every worker is closed
+        self._reports.progress(done, self.total, f"{self.engines[index].label} {told}")
+        return drawn
 
     def loadable(self, opening: int) -> list[int]:
         """The engines that could be loaded so far, in turn; what is only compared with, in the first opening alone."""
@@ -192,7 +194,7 @@ def measure(
                 yield tuple(_measurement(bench, take, order.runs) for take in takes)
     finally:
         bench.close()
-    reports.progress(bench.total, bench.total)
+    reports.progress(bench.total, bench.total, "")
 
 
 def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: int) -> None:

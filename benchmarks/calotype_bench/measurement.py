@@ -95,6 +95,11 @@ class Measurement:
     reference: str
     rows: tuple[Row, ...]
 
+    def evaluations(self) -> str:
+        """How often the UNet ran for a picture: more often than there are steps with some schedulers, or engines."""
+        found = {sample.evaluations for row in self.rows for sample in row.samples}
+        return ", ".join(map(str, sorted(found)))
+
     def order(self) -> str:
         """How often each engine drew, and in how many processes where there were several."""
         openings = max((len(set(row.openings)) for row in self.rows), default=0)

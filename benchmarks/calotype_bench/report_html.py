@@ -69,22 +69,23 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
         if row.failure:
             bars.append({"label": row.engine.label, "failure": row.failure})
         if row.samples:
-            least = floors.get(row.engine.dtype, {}).get("total")
-            bars.append(_bar(row, least, longest) | {"times": times(rows, ratios, index)})
-    evaluations = {sample.evaluations for row in rows for sample in row.samples}
+            bars.append(
+                _bar(row, floors.get(row.engine.dtype, {}), longest) | {"times": times(rows, ratios, index)}
+            )
     beside = [
         (label, [(BESIDE[part], found) for part, found in parts.items()])
         for label, parts in beside_best(rows).items()
     ]
     return {
         "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
-        "evaluations": ", ".join(map(str, sorted(evaluations))), "bars": bars, "waterfall": _waterfall(rows),
+        "evaluations": measurement.evaluations(), "bars": bars, "waterfall": _waterfall(rows),
         "beside": beside,
     }  # fmt: skip
 
 
-def _bar(row: Row, least: float | None, longest: float) -> View:
-    """An engine's median as a share of the `longest`, with what else is known of it; `least` is its floor."""
+def _bar(row: Row, floors: Mapping[str, float], longest: float) -> View:
+    """An engine's median as a share of the `longest`, with what else is known of it; `floors` are seconds by part."""
+    least = floors.get("total")
     found, interval, last = row.summary(), row.interval(), row.samples[-1]
     return {
         "label": row.engine.label,
@@ -97,7 +98,7 @@ def _bar(row: Row, least: float | None, longest: float) -> View:
         "fidelity": distance(row.fidelity),
         "floor": share(least, found.median),
         "floor_at": None if least is None or least > longest else 100 * least / longest,
-        "stages": _stages(row),
+        "stages": _stages(row, floors),
         "memory": (last.resident_bytes / 2**20, last.device_bytes / 2**20),
         "joules": row.joules(),
         "cost": last.measuring_seconds / last.seconds,
@@ -105,11 +106,13 @@ def _bar(row: Row, least: float | None, longest: float) -> View:
     }
 
 
-def _stages(row: Row) -> list[tuple[str, float, float]]:
-    """Name, median seconds and share of each part that the engine told."""
+def _stages(row: Row, floors: Mapping[str, float]) -> list[tuple[str, float, float, str]]:
+    """Of each part that the engine told: name, median seconds, share of their sum, and how much its floor explains."""
     found = [(name, part.median) for name in PARTS if (part := row.part(name))]
     total = sum(seconds for _, seconds in found)
-    return [(name, seconds, 100 * seconds / total) for name, seconds in found]
+    return [
+        (name, seconds, 100 * seconds / total, share(floors.get(name), seconds)) for name, seconds in found
+    ]
 
 
 def _waterfall(rows: Sequence[Row]) -> list[View]:

@@ -90,7 +90,8 @@ def _caption(measurement: Measurement) -> str:
     job = measurement.job
     pictures = "one picture" if job.batch == 1 else f"{job.batch} pictures"
     return (
-        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler}, "
+        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler} "
+        f"({measurement.evaluations() or 'no'} evaluations of the UNet), "
         f"guidance {job.guidance_scale:g}, {measurement.order()}:"
     )
 
