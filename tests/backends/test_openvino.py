@@ -118,6 +118,31 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
     assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
 
 
+def layer_norm(dtype: str, behind: str) -> Any:
+    """A layer norm in float32 of what is of `dtype`, and as `behind` afterwards, as OpenVINO reads it from a graph."""
+    data = ops.parameter((2, 5, 24), np.float32)
+    wide = ops.convert(ops.convert(data, dtype), "f32")
+    normal = ops.mvn(wide, np.array([2]), True, 1e-5, "inside_sqrt")
+    return ov.Model([ops.convert(ops.convert(normal, behind), "f32")], [data])
+
+
+def test_layer_norms_of_bfloat16_need_no_conversions_and_give_the_same_numbers() -> None:
+    data = (20 + np.random.default_rng(0).standard_normal((2, 5, 24))).astype(np.float32)
+    before, after = layer_norm("bf16", "bf16"), layer_norm("bf16", "bf16")
+    assert _openvino_norms.simplify(after) == 1
+    kinds = [[node.get_type_name() for node in model.get_ops()].count("Convert") for model in (before, after)]
+    assert kinds == [4, 2]
+    expected, found = (
+        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (before, after)
+    )
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("dtype", "behind"), [("f32", "bf16"), ("f16", "f16"), ("bf16", "f16")])
+def test_other_layer_norms_stay(dtype: str, behind: str) -> None:
+    assert _openvino_norms.simplify(layer_norm(dtype, behind)) == 0
+
+
 def rounded(values: Any) -> Any:
     """float32 with the digits of bfloat16."""
     return (values.view(np.uint32) + 0x8000 & 0xFFFF0000).astype(np.uint32).view(np.float32)

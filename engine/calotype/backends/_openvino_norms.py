@@ -1,8 +1,11 @@
-"""Group norms of a bundle's graphs, as OpenVINO computes them fastest.
+"""Norms of a bundle's graphs, as OpenVINO computes them fastest.
 
-In a bundle they are instance norms of one row a group, whose scale is ones and whose bias zeros, scaled channel by
-channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same. What is left it computes in bfloat16
-as it stands, with sums in float32; in float32 it is faster at a group norm in one operator.
+Group norms in a bundle are instance norms of one row a group, whose scale is ones and whose bias zeros, scaled channel
+by channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same. What is left it computes in
+bfloat16 as it stands, with sums in float32; in float32 it is faster at a group norm in one operator.
+
+Layer norms of bfloat16 come out of its reader between conversions to float32 and back. Its kernel computes in float32
+all the same: without them the numbers are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -15,20 +18,23 @@ import openvino as ov
 from openvino import opset12 as ops
 
 _BEHIND = ("Multiply", "Add", "Reshape", "Multiply", "Add")  # ones, zeros, the data's own shape, scale, bias
+_BF16 = ov.Type.bf16
 
 
 def simplify(model: ov.Model) -> int:
-    """Rewrite the group norms of `model`, in place; how many there were."""
+    """Rewrite the group norms of `model`, and layer norms of bfloat16, in place; how many there were."""
     nodes: Any = model.get_ops()
-    found = [norm for node in nodes if node.get_type_name() == "MVN" and (norm := _group_norm(node))]
+    normals = [node for node in nodes if node.get_type_name() == "MVN"]
+    widened = [normal for normal in normals if _narrow(normal)]
+    found = [norm for normal in normals if (norm := _group_norm(normal))]
     for norm in found:
         if norm.data.get_element_type() == ov.Type.f32:
             norm.replace()
         else:
             norm.unfolded.input(0).replace_source_output(norm.normal.output(0))
-    if found:
+    if found or widened:
         model.validate_nodes_and_infer_types()
-    return len(found)
+    return len(found) + len(widened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,22 @@ class _GroupNorm:
         whole = ops.group_normalization(self.data, scale, bias, groups, epsilon)
         for use in self.moved.output(0).get_target_inputs():
             use.replace_source_output(whole.output(0))
+
+
+def _narrow(normal: Any) -> bool:
+    """Take conversions from bfloat16 to float32 before `normal` and back behind it out; whether they were there."""
+    before = normal.input_value(0).get_node()
+    uses = [use.get_node() for use in normal.output(0).get_target_inputs()]
+    if before.get_type_name() != "Convert" or len(uses) != 1:
+        return False
+    (behind,) = uses
+    types = (before.get_input_element_type(0), before.get_element_type(), behind.get_element_type())
+    if behind.get_type_name() not in ("Convert", "ConvertLike") or types != (_BF16, ov.Type.f32, _BF16):
+        return False
+    normal.input(0).replace_source_output(before.input_value(0))
+    for use in behind.output(0).get_target_inputs():
+        use.replace_source_output(normal.output(0))
+    return True
 
 
 def _group_norm(normal: Any) -> _GroupNorm | None:
