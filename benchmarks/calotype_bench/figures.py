@@ -76,7 +76,7 @@ def share(least: float | None, seconds: float) -> str:
     """How much of `seconds` the floor explains. Above 100 % the machine's rate was measured too low."""
     if least is None:
         return "-"
-    return f"{least / seconds:.0%}" if least <= seconds else "over 100%: rate too low"
+    return f"{least / seconds:.0%}" if least <= seconds else ">100%"
 
 
 def distance(found: Fidelity | None) -> tuple[str, str]:

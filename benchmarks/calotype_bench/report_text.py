@@ -114,7 +114,7 @@ def least(rows: Sequence[Row], floors: Mapping[str, Mapping[str, float]], rates:
         names = [*(name for name in PARTS if name in seconds), "total"]
         lines += [
             f"percent of the floor in {precision}: products at {rate.product / 1e12:.2f} TFLOP/s, convolutions at "
-            f"{rate.convolution / 1e12:.2f}, as measured in this run",
+            f"{rate.convolution / 1e12:.2f}, as measured in this run (>100%: too low)",
             _columns("engine", names),
             _columns("floor, seconds", (f"{seconds[name]:.4f}" for name in names)),
         ]
