@@ -48,10 +48,7 @@ def told(found: Sequence[Twice]) -> str:
 
 def _ratios(result: Latency) -> dict[tuple[str, str], Ratio]:
     return {
-        (
-            f"{each.job.batch} x {each.job.width}x{each.job.height}, {each.job.steps} steps",
-            each.rows[index].engine.label,
-        ): ratio
+        (each.job.label, each.rows[index].engine.label): ratio
         for each in result.measurements
         for index, ratio in compare(each.rows).items()
     }

@@ -24,9 +24,8 @@ from calotype_export.compile import compile_bundle
 from calotype_export.console import reporter
 from calotype_export.tensorrt_builder import BuilderOptions
 
-_TIMES_EAGERS = (
-    4  # how far rounding takes latents from eager fp32's, beside eager's own in that precision: at most
-)
+# How many times as far as eager's own in that precision rounding takes latents from eager fp32's, at most.
+_TIMES_EAGERS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -38,6 +38,11 @@ class Job:
     width: int = 512
     height: int = 512
 
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.batch} x {self.width}x{self.height}, {self.steps} steps of {self.scheduler}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:

@@ -132,7 +132,9 @@ class _Bench:
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return None
-        return self.ready.setdefault(index, self._workers[index].ready) and self._workers[index].ready
+        ready = self._workers[index].ready
+        self.ready.setdefault(index, ready)
+        return ready
 
     def draw(self, index: int, take: _Take, job: Job | None = None, save: str = "") -> Drawn | None:
         """None, and a failure of that job noted, where it cannot. `job`: in place of the one that is measured."""

@@ -80,10 +80,11 @@ class Row:
             starts = (Start(self.ready.import_seconds, self.ready.load_seconds, self.first.seconds),)
         if not starts:
             return None
-        imported, loaded, first = zip(
-            *((each.imported, each.loaded, each.first) for each in starts), strict=True
+        return Start(
+            statistics.median(each.imported for each in starts),
+            statistics.median(each.loaded for each in starts),
+            statistics.median(each.first for each in starts),
         )
-        return Start(*map(statistics.median, (imported, loaded, first)))
 
 
 @dataclass(frozen=True, slots=True)

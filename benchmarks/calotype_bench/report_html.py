@@ -11,13 +11,7 @@ import jinja2
 
 from calotype_bench import pictures
 from calotype_bench.figures import APART, BESIDE, PARTS, distance, fidelities, profiles, share, times
-from calotype_bench.measurement import (
-    Measurement,
-    Row,
-    beside_best,
-    compare,
-    ratio_of,
-)
+from calotype_bench.measurement import Measurement, Row, beside_best, compare, ratio_of
 from calotype_bench.results import Comparison, Latency, command_line
 
 View = dict[str, Any]

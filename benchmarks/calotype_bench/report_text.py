@@ -66,11 +66,11 @@ def _summary(row: Row, floors: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def table(measurement: Measurement) -> str:
     """Wall seconds of a request, how many times as long as the first measured row, and how far from the reference."""
-    job, rows = measurement.job, measurement.rows
+    rows = measurement.rows
     ratios = compare(rows)
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
-        f"{job.batch} x {job.width}x{job.height}, {job.steps} steps of {job.scheduler}; {measurement.order()}; "
+        f"{measurement.job.label}; {measurement.order()}; "
         f"latents and pictures beside {measurement.reference or 'nothing'}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)
