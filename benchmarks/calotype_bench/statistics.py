@@ -27,7 +27,6 @@ class Summary:
     runs: int
     minimum: float
     median: float
-    maximum: float
     p90: float | None  # None below 10 runs
     p99: float | None  # None below 100 runs
     spread: float
@@ -58,7 +57,6 @@ def summarise(samples: Samples) -> Summary:
         runs=len(values),
         minimum=float(values.min()),
         median=float(quartiles[1]),
-        maximum=float(values.max()),
         p90=float(np.percentile(values, 90)) if len(values) >= RUNS_FOR_P90 else None,
         p99=float(np.percentile(values, 99)) if len(values) >= RUNS_FOR_P99 else None,
         spread=float((quartiles[2] - quartiles[0]) / quartiles[1]),
