@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ class CpuSession:
 
     def get_providers(self) -> list[str]:
         return ["CPUExecutionProvider"]
+
+
+def test_threads_rest_after_a_run() -> None:
+    """They went on for 34 ms of a core's time, in which those of the next program had to share it."""
+    pipeline = Pipeline.load(bundle("plain"), "onnxruntime", threads=2)
+    pipeline("a lighthouse", num_inference_steps=1)
+    before = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - before < 0.01
 
 
 def test_bf16_is_refused_on_cpus(tmp_path: Path) -> None:

@@ -189,6 +189,8 @@ def save_optimized(root: Path, spec: ProgramSpec, plan: Path) -> None:
 def _session_options(options: BackendOptions) -> Any:
     session_options = ort.SessionOptions()
     session_options.log_severity_level = 3  # errors
+    # each session has threads of its own, which would go on looking for work while those of the next program do theirs
+    session_options.add_session_config_entry("session.force_spinning_stop", "1")
     if options.threads is not None:
         session_options.intra_op_num_threads = options.threads
     return session_options
