@@ -73,7 +73,7 @@ def ratio(numerator: Samples, denominator: Samples, openings: Sequence[int] = ()
     blocks = _blocks(pairs, openings)
     value, draws = float(_ratio(pairs)), len(blocks)
     if draws < RUNS_FOR_INTERVAL:
-        single = [_ratio(block) for block in blocks]
+        single = [value, *map(_ratio, blocks)]  # medians of all can lie outside of what each of few gave
         return Ratio(value, min(single), max(single), draws)
     chosen = np.random.default_rng(seed).integers(0, draws, (RESAMPLES, draws))
     if len({len(block) for block in blocks}) == 1:

@@ -97,3 +97,8 @@ def test_what_a_process_keeps_to_is_in_the_interval_of_several() -> None:
 def test_runs_of_few_processes_have_no_interval_but_their_extremes() -> None:
     found = ratio([2.0, 2.2, 3.0, 3.2], [1.0, 1.0, 1.0, 1.0], [0, 0, 1, 1])
     assert (found.low, found.high, found.draws) == (pytest.approx(2.1), pytest.approx(3.1), 2)
+
+
+def test_the_extremes_of_few_processes_hold_the_ratio_of_all_runs() -> None:
+    found = ratio([9.0, 4.0, 5.0, 6.0], [6.0, 5.0, 7.0, 2.0], openings=(0, 0, 1, 1))
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 11 / 9))
