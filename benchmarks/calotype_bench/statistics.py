@@ -36,7 +36,8 @@ class Summary:
 class Ratio:
     """How many times as long the first takes as the second, by medians.
 
-    `low` and `high` hold 95 % by a bootstrap from `RUNS_FOR_INTERVAL` draws on; of fewer they are the extremes.
+    `low` and `high` hold 95 % by a bootstrap from `RUNS_FOR_INTERVAL` draws on; of fewer they are the extremes,
+    `value` among them.
     """
 
     value: float
