@@ -18,8 +18,10 @@ from tests.bundles import bundle
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed")
 ops = pytest.importorskip("openvino.opset12", reason="openvino is not installed")
+opset10 = pytest.importorskip("openvino.opset10", reason="openvino is not installed")
+opset13 = pytest.importorskip("openvino.opset13", reason="openvino is not installed")
 
-from calotype.backends import _openvino_norms  # noqa: E402  (needs OpenVINO)
+from calotype.backends import _openvino_attention, _openvino_norms  # noqa: E402  (need OpenVINO)
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
@@ -159,3 +161,40 @@ def test_every_group_norm_of_a_bundle_is_simplified(program: str) -> None:
     nodes = onnx.load(path, load_external_data=False).graph.node
     norms = sum(node.op_type == "InstanceNormalization" for node in nodes)
     assert _openvino_norms.simplify(ov.Core().read_model(path)) == norms > 0
+
+
+def masked_attention(mask: Any) -> Any:
+    """Attention of 2 heads, 5 tokens, with its heads side by side, as OpenVINO reads it from a graph."""
+    sides = [ops.parameter((1, 5, 16), np.float32) for _ in range(3)]
+    heads = [
+        ops.transpose(ops.reshape(side, np.array([1, 5, 2, 8]), False), np.array([0, 2, 1, 3]))
+        for side in sides
+    ]
+    attended = opset13.scaled_dot_product_attention(*heads, ops.constant(mask))
+    guarded = ops.select(opset10.is_nan(attended), ops.constant(np.float32(0)), attended)
+    merged = ops.reshape(ops.transpose(guarded, np.array([0, 2, 1, 3])), np.array([1, 5, 16]), False)
+    return ov.Model([merged], sides)
+
+
+def test_what_looks_for_nan_behind_masked_attention_goes_and_the_numbers_stay() -> None:
+    random = np.random.default_rng(0)
+    data = [random.standard_normal((1, 5, 16)).astype(np.float32) for _ in range(3)]
+    before, after = (masked_attention(np.tri(5, dtype=bool)[None, None]) for _ in range(2))
+    assert _openvino_attention.simplify(after) == 1
+    assert {"IsNaN", "Select"}.isdisjoint(node.get_type_name() for node in after.get_ops())
+    expected, found = (
+        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (before, after)
+    )
+    assert np.array_equal(found, expected)
+
+
+def test_attention_with_a_row_that_is_masked_as_a_whole_keeps_it() -> None:
+    mask = np.tri(5, k=-1, dtype=bool)[None, None]  # of the first row nothing is left
+    assert _openvino_attention.simplify(masked_attention(mask)) == 0
+
+
+def test_a_bundle_s_text_encoder_keeps_none() -> None:
+    path = bundle("plain") / "onnx" / "text_encoder.onnx"
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    layers = sum(node.op_type == "Attention" for node in nodes)
+    assert _openvino_attention.simplify(ov.Core().read_model(path)) == layers > 0

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from calotype.backends import Array, BackendOptions, Program, _host, _openvino_norms, _plans
+from calotype.backends import (
+    Array,
+    BackendOptions,
+    Program,
+    _host,
+    _openvino_attention,
+    _openvino_norms,
+    _plans,
+)
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
 from calotype.backends._contract import compare, label, reported
 from calotype.backends._external_data import check
@@ -66,6 +74,7 @@ class Compiler:
         """The model of an ONNX file."""
         model = self._core.read_model(str(graph))
         _openvino_norms.simplify(model)
+        _openvino_attention.simplify(model)
         return model
 
     def compile(self, model: ov.Model) -> ov.CompiledModel:
