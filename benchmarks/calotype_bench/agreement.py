@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calotype.errors import RequestError
+from calotype_bench.jobs import Job
 from calotype_bench.measurement import compare
 from calotype_bench.results import Latency
 from calotype_bench.statistics import Ratio
@@ -27,14 +28,33 @@ class Twice:
 
 
 def agreement(one: Latency, other: Latency) -> list[Twice]:
-    """Every ratio that both results have. RequestError where they have none."""
+    """Every ratio that both results have, of one request. RequestError where they have none, or not to one engine."""
+    bases = [_base(result) for result in (one, other)]
+    if bases[0] != bases[1]:
+        raise RequestError(f"agree: ratios are to {bases[0]} in one result, to {bases[1]} in the other")
     left, right = _ratios(one), _ratios(other)
-    found = [Twice(*name, left[name], right[name]) for name in left if name in right]
+    found = [
+        Twice(job.label, engine, left[job, engine], right[job, engine])
+        for job, engine in left
+        if (job, engine) in right
+    ]
     if not found:
         raise RequestError(
             "the results have no ratio in common", "give two runs of one command, of two engines at least"
         )
     return found
+
+
+def differences(one: Latency, other: Latency) -> list[str]:
+    """What the two were not measured with alike, in words: then they need not agree."""
+    return [
+        f"{what} are not the same"
+        for what, left, right in (
+            ("the bundles", one.bundles, other.bundles),
+            ("the processors", one.machine["processor"], other.machine["processor"]),
+        )
+        if left != right
+    ]
 
 
 def told(found: Sequence[Twice]) -> str:
@@ -46,9 +66,15 @@ def told(found: Sequence[Twice]) -> str:
     return "\n".join([*lines, f"{sum(each.agree for each in found)} of {len(found)} overlap"])
 
 
-def _ratios(result: Latency) -> dict[tuple[str, str], Ratio]:
+def _base(result: Latency) -> str:
+    """The engine that ratios are to."""
+    rows = (row for each in result.measurements for row in each.rows if row.samples)
+    return next((row.engine.label for row in rows), "nothing")
+
+
+def _ratios(result: Latency) -> dict[tuple[Job, str], Ratio]:
     return {
-        (each.job.label, each.rows[index].engine.label): ratio
+        (each.job, each.rows[index].engine.label): ratio
         for each in result.measurements
         for index, ratio in compare(each.rows).items()
     }

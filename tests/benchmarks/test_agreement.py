@@ -51,3 +51,28 @@ def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     results.write(dataclasses.replace(found, measurements=rows), tmp_path / "alone.json")
     assert main(["agree", one, str(tmp_path / "alone.json")]) == 2
     assert "no ratio in common" in capsys.readouterr().err
+    others = tuple(dataclasses.replace(each, rows=each.rows[::-1]) for each in found.measurements)
+    results.write(dataclasses.replace(found, measurements=others), tmp_path / "base.json")
+    assert main(["agree", one, str(tmp_path / "base.json")]) == 2
+    assert "to calotype openvino fp32 in one result, to eager fp32 in the other" in capsys.readouterr().err
+
+
+def test_other_requests_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, found = written(tmp_path / "one.json"), made.latency()
+    changed = tuple(
+        dataclasses.replace(each, job=dataclasses.replace(each.job, guidance_scale=2.0))
+        for each in found.measurements
+    )
+    results.write(dataclasses.replace(found, measurements=changed), tmp_path / "guided.json")
+    assert main(["agree", one, str(tmp_path / "guided.json")]) == 2
+    assert "no ratio in common" in capsys.readouterr().err
+
+
+def test_other_bundles_and_machines_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, found = written(tmp_path / "one.json"), made.latency()
+    machine = {**found.machine, "processor": "another"}
+    bundles = ({"precision": "fp32", "digest": "f" * 64},)
+    results.write(dataclasses.replace(found, machine=machine, bundles=bundles), tmp_path / "other.json")
+    assert main(["agree", one, str(tmp_path / "other.json")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == ["the bundles are not the same", "the processors are not the same"]
