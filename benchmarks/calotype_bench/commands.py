@@ -37,8 +37,10 @@ def latency(options: argparse.Namespace) -> None:
         Job(PROMPT, steps, 0, options.scheduler, options.guidance_scale, batch, width, height)
         for steps, batch in product(options.steps, options.batch)
     ]
-    precisions = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
-    found = {precision: rates.measure(precision, options.device, options.threads) for precision in precisions}
+    found = {
+        precision: rates.measure(precision, options.device, options.threads)
+        for precision in floor.precisions(bundles)
+    }
     order = Order(options.runs, options.openings, options.one_at_a_time)
 
     def written(taken: Sequence[Measurement], by_operator: Operators) -> Latency:
@@ -58,7 +60,8 @@ def latency(options: argparse.Namespace) -> None:
         return result
 
     taken: list[Measurement] = []
-    for latest in measuring.measure(engines, jobs, order, Reports(_progress, _say)):
+    references = rows.exact(options, engines)
+    for latest in measuring.measure(engines, jobs, order, Reports(_progress, _say), references):
         taken = [*latest]
         for precision, rate in found.items():  # the machine may have been slower before
             found[precision] = rate.better(rates.measure(precision, options.device, options.threads))
@@ -102,6 +105,8 @@ def compare(options: argparse.Namespace) -> None:
     print(report_text.comparison(result))
     if options.output is not None:
         results.write(result, options.output)
+    if not any(pair.engine.startswith("calotype ") for pair in outcome.pairs):
+        raise BackendError("no bundle could be compared", "the table says why")
 
 
 def report(options: argparse.Namespace) -> None:
@@ -124,6 +129,8 @@ def agree(options: argparse.Namespace) -> None:
     if not (isinstance(one, Latency) and isinstance(other, Latency)):
         raise RequestError("agree: expected two results of calotype-bench latency")
     found = agreement.agreement(one, other)
+    for each in agreement.differences(one, other):
+        print(each)
     print(agreement.told(found))
     apart = [each.engine for each in found if not each.agree]
     if apart:
@@ -133,7 +140,10 @@ def agree(options: argparse.Namespace) -> None:
 def tables(options: argparse.Namespace) -> None:
     """Bring the tables of Markdown files up to date. RequestError with --check where one is not."""
     for path in options.files:
-        before = path.read_text("utf-8")
+        try:
+            before = path.read_text("utf-8")
+        except UnicodeError as error:
+            raise RequestError(f"{path} is no text in UTF-8: {error}") from error
         after = bring_up_to_date(before, path.parent)
         if options.check and before != after:
             raise RequestError(f"{path}: its tables are out of date", f"calotype-bench tables {path}")

@@ -36,7 +36,7 @@ class _Drawer:
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
             )
         self._energy = energy.Meter()
-        self._lap_seconds = laps.cost()  # the pipeline times its programs in the same way
+        self._lap_seconds = laps.cost()  # as the pipeline times its programs, but for events on a GPU
         self.backend = self._pipeline.backend
         libraries = ("calotype", "numpy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings")
         self.versions = {name: version for name in libraries if (version := _version(name))}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from calotype.bundle import Bundle
 from calotype_bench import flops
-from calotype_bench.measurement import Measurement
+from calotype_bench.measurement import PROGRAMS, Measurement
 from calotype_bench.rates import Rates
 
 
@@ -31,10 +31,22 @@ def operations(bundle: Bundle, pictures: int, evaluations: int) -> dict[str, Cou
     return found
 
 
-def seconds(work: Mapping[str, Mapping[str, int]], rates: Rates) -> dict[str, float]:
-    """By program, and `total`."""
-    found = {name: rates.floor(counts) for name, counts in work.items()}
+def seconds(work: Mapping[str, Mapping[str, int]], rates: Mapping[str, Rates]) -> dict[str, float]:
+    """By program, at its own of `rates`, and `total`."""
+    found = {name: rates[name].floor(counts) for name, counts in work.items()}
     return found | {"total": sum(found.values())}
+
+
+def rates_of(bundle: Bundle, rates: Mapping[str, Rates]) -> dict[str, Rates]:
+    """By program: of its own precision where that was measured (a safety checker is float32), or of the bundle's."""
+    usual = rates[bundle.manifest.precision]
+    return {spec.name: rates.get(spec.precision, usual) for spec in bundle.manifest.programs}
+
+
+def precisions(bundles: Sequence[Bundle]) -> list[str]:
+    """Of the programs that a picture goes through."""
+    specs = (spec for bundle in bundles for spec in bundle.manifest.programs if spec.name in PROGRAMS)
+    return [*dict.fromkeys(spec.precision for spec in specs)]
 
 
 def of_measurement(
@@ -51,7 +63,7 @@ def of_measurement(
         bundle.manifest.precision: bundle for bundle in reversed(bundles) if 1 in bundle.manifest.batches
     }
     return {
-        precision: seconds(operations(bundle, measurement.job.batch, drawn[0]), rates[precision])
+        precision: seconds(operations(bundle, measurement.job.batch, drawn[0]), rates_of(bundle, rates))
         for precision, bundle in first.items()
     }
 

@@ -86,10 +86,13 @@ class _Take:
             self.samples.setdefault(index, []).append(dataclasses.replace(drawn, opening=opening))
 
     def reference(self, engines: Sequence[Engine]) -> int | None:
-        """Eager diffusers in fp32 where it drew, the first engine that did otherwise."""
+        """Of the engines that drew, the first in the finest precision, eager diffusers before others."""
         drawn = [index for index in range(len(engines)) if self._path(index).is_file()]
-        eager = [index for index in drawn if (engines[index].name, engines[index].dtype) == ("eager", "fp32")]
-        return next(iter((*eager, *drawn)), None)
+
+        def rank(index: int) -> tuple[int, bool]:
+            return peers.PRECISIONS.index(engines[index].dtype), engines[index].name != "eager"
+
+        return min(drawn, key=rank, default=None)
 
     def fidelity(self, index: int, reference: int | None) -> Fidelity | None:
         """None where the engine drew nothing, or a failure is noted: the two cannot be compared."""

@@ -87,6 +87,8 @@ def check_writable(path: Path | None) -> None:
     """RequestError where no file can be written at `path`, before hours are spent on what it is for."""
     if path is not None and not path.parent.is_dir():
         raise RequestError(f"-o {path}: there is no folder {path.parent}", f"mkdir -p {path.parent}")
+    if path is not None and path.is_dir():
+        raise RequestError(f"-o {path}: expected a file, found a folder", f"name a file in it: {path}/...")
 
 
 def is_other(path: Path) -> bool:

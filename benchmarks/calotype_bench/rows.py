@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,17 +19,17 @@ from calotype_bench.jobs import Engine
 def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
     """The rows of a command, the first bundle's first. RequestError for names that mean nothing."""
     _check_sizes(bundles)
-    found = [_calotype(options, bundle, backend) for bundle in bundles for backend in options.backend]
-    others = [name for name in options.against if name in peers.names()]
-    if others and options.checkpoint is None:
-        raise RequestError(
-            f"--against {others[0]} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
-        )
-    if others:
-        check_same(bundles, options.checkpoint)
+    found = _ours(options, bundles)
+    checkpoint: Path | None = options.checkpoint
+    if checkpoint is not None:
+        check_same(bundles, checkpoint)
     for name in options.against:
-        if name in others:
-            found.append(peers.engine(name, options.checkpoint, options.device, options.threads))
+        if name in peers.names() and checkpoint is not None:
+            found.append(peers.engine(name, checkpoint, options.device, options.threads))
+        elif name in peers.names():
+            raise RequestError(
+                f"--against {name} needs the checkpoint that the bundle was made from", "--checkpoint FOLDER"
+            )
         elif name in backends.names():
             row = _calotype(options, bundles[0], name)
             found += [row] if row not in found else []  # what `--backend auto` chose may be named here too
@@ -50,8 +51,14 @@ def compared(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Eng
     reference, *others = (
         peers.engine(name, options.against, options.device, options.threads) for name in names
     )
-    ours = [_calotype(options, bundle, name) for bundle in bundles for name in options.backend]
-    return _distinct([reference, *ours, *others])
+    return _distinct([reference, *_ours(options, bundles), *others])
+
+
+def exact(options: argparse.Namespace, engines: Sequence[Engine]) -> list[Engine]:
+    """Eager diffusers in fp32, for one picture to compare with, where a checkpoint is named and no row is that."""
+    if options.checkpoint is None or any((row.name, row.dtype) == ("eager", "fp32") for row in engines):
+        return []
+    return [peers.engine("eager", options.checkpoint, options.device, options.threads)]
 
 
 def _unknown(option: str, name: str, further: str = "", names: Sequence[str] = ()) -> RequestError:
@@ -104,6 +111,24 @@ def _distinct(found: list[Engine]) -> list[Engine]:
         if labels.count(label) > 1:
             raise RequestError(f"{label}: named twice", "one bundle a precision, each backend and peer once")
     return found
+
+
+def _ours(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
+    """Every bundle on every backend of --backend. RequestError where one has no such name, or cannot run there."""
+    known = ("auto", *backends.names())
+    for name in options.backend:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1)
+            raise RequestError(
+                f"--backend {name}: expected some of {', '.join(known)}",
+                f"did you mean {nearest[0]}?" if nearest else "",
+            )
+    if any(bundle.manifest.guided for bundle in bundles) and not 1 < options.guidance_scale < math.inf:
+        raise RequestError(
+            f"--guidance-scale {options.guidance_scale}: expected more than 1, with which a guided bundle was made: "
+            "eager diffusers draws without guidance otherwise"
+        )
+    return [_calotype(options, bundle, name) for bundle in bundles for name in options.backend]
 
 
 def _calotype(options: argparse.Namespace, bundle: Bundle, backend: str) -> Engine:

@@ -71,12 +71,21 @@ def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
     assert "its library is not installed" in found.failures["calotype tensorrt fp32"]
 
 
+def test_a_comparison_of_no_bundle_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--backend", "tensorrt", "--steps", "1", "--noise", "fp16") == 1
+    out, err = capsys.readouterr()
+    assert "calotype tensorrt fp32" in out
+    assert "no bundle could be compared" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--prompts", "nowhere.txt"), "--prompts: nowhere.txt cannot be read"),
         (("--against", str(checkpoint("depth"))), "is missing"),
         (("--beside", "optimum-intl"), "did you mean optimum-intel?"),
+        (("--backend", "opnvino"), "did you mean openvino?"),
+        (("--guidance-scale", "1"), "--guidance-scale 1.0: expected more than 1"),
     ],
 )
 def test_bad_usage_is_refused(

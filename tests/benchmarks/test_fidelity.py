@@ -45,6 +45,25 @@ def test_files_without_latents_are_compared_by_pictures(tmp_path: Path) -> None:
     assert found.psnr is None
 
 
+@pytest.mark.parametrize(
+    ("precision", "latents", "psnr", "expected"),
+    [
+        ("fp32", 1e-6, 66.0, True),
+        ("fp32", None, 66.0, True),
+        ("fp32", 1e-6, 40.0, False),  # latents are right and the decoder is not
+        ("fp32", 2e-3, None, False),
+        ("fp16", 4e-3, 40.0, True),
+        ("fp16", 4e-3, 25.0, False),
+        ("bf16", 1e-1, 29.0, True),
+        ("bf16", 3e-1, 29.0, False),
+    ],
+)
+def test_rounding_explains_less_in_a_finer_precision(
+    precision: str, latents: float | None, psnr: float | None, expected: bool
+) -> None:
+    assert fidelity.Fidelity(latents, None, psnr, 1.0, 1).plausible(precision) is expected
+
+
 def test_pictures_of_two_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \(2, 32, 32, 3\), found \(1, 32, 32, 3\)"):
         fidelity.compare(PICTURES, PICTURES[:1])

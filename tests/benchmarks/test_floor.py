@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from calotype.bundle import Bundle
@@ -25,9 +27,26 @@ def test_work_grows_with_what_it_is_done_for() -> None:
 
 def test_the_floor_takes_convolutions_and_products_at_rates_of_their_own() -> None:
     found = floor.seconds(
-        {"a": {"Conv": 600, "MatMul": 100, "Attention": 50}, "b": {"Gemm": 10}}, Rates(50, 200)
+        {"a": {"Conv": 600, "MatMul": 100, "Attention": 50}, "b": {"Gemm": 10}},
+        {"a": Rates(50, 200), "b": Rates(25, 200)},
     )
-    assert found == {"a": pytest.approx(3 + 3), "b": pytest.approx(0.2), "total": pytest.approx(6.2)}
+    assert found == {"a": pytest.approx(3 + 3), "b": pytest.approx(0.4), "total": pytest.approx(6.4)}
+
+
+def test_a_program_is_held_against_the_rate_of_its_own_precision() -> None:
+    opened = Bundle.open(bundle("plain"))
+    programs = tuple(
+        dataclasses.replace(spec, precision="fp32" if spec.name == "vae_decoder" else "bf16")
+        for spec in opened.manifest.programs
+    )
+    mixed = dataclasses.replace(
+        opened, manifest=dataclasses.replace(opened.manifest, precision="bf16", programs=programs)
+    )
+    assert set(floor.precisions([mixed])) == {"bf16", "fp32"}
+    fast, slow = Rates(40, 40), Rates(10, 10)
+    both = floor.rates_of(mixed, {"bf16": fast, "fp32": slow})
+    assert (both["unet_step"], both["vae_decoder"]) == (fast, slow)
+    assert floor.rates_of(mixed, {"bf16": fast})["vae_decoder"] == fast  # its own was not measured
 
 
 def test_rates_are_measured_in_a_process_of_their_own() -> None:

@@ -66,7 +66,11 @@ def test_the_command_prints_tables_and_writes_raw_samples(
             "safety_checker/model.safetensors is missing",
         ),
         (("--against", "opnvino"), "did you mean"),
+        (("--backend", "onnxruntme"), "--backend onnxruntme: expected some of auto, onnxruntime, "),
+        (("--guidance-scale", "nan"), "--guidance-scale nan: expected more than 1"),
+        (("--checkpoint", str(checkpoint("depth"))), "safety_checker/model.safetensors is missing"),
         (("-o", "nowhere/x.json"), "-o nowhere/x.json: there is no folder nowhere"),
+        (("-o", "."), "-o .: expected a file, found a folder"),
     ],
 )
 def test_bad_usage_is_refused(
@@ -94,6 +98,26 @@ def test_what_argparse_can_check_is_checked_there(
         run(capsys, *arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_bundle_alone_is_compared_with_eager_in_fp32_where_its_checkpoint_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "result.json"
+    status, out, _ = run(
+        capsys, "--backend", "onnxruntime", "--checkpoint", str(checkpoint("plain")), "--steps", "1", "--runs", "1",
+        "--no-operators", "-o", str(output),
+    )  # fmt: skip
+    assert status == 0
+    assert "latents and pictures beside eager fp32" in out
+    found = results.read(output)
+    assert isinstance(found, results.Latency)
+    (measurement,) = found.measurements
+    assert measurement.reference == "eager fp32"
+    (row,) = measurement.rows
+    assert row.fidelity is not None
+    assert row.fidelity.latents is not None
+    assert 0 < row.fidelity.latents < 1e-4
 
 
 def test_what_the_first_backend_turns_out_to_be_may_be_named_among_the_others() -> None:
