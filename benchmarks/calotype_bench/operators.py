@@ -44,6 +44,7 @@ KINDS = (
         r"eltwise|subgraph|add|mul|sub|div|pow|sqrt|cast|convert|where|snippet|pwn|myl|greater|broadcast|power",
     ),
 )
+NAMES = (*(kind for kind, _ in KINDS), "other")
 LIBRARIES = {
     "onnxruntime": "profile_onnxruntime",
     "openvino": "profile_openvino",

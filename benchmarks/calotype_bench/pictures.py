@@ -35,7 +35,7 @@ def difference(expected: str, found: str) -> str:
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> str:
     """Median seconds (y) by engine along `along` (x), as an SVG element that grows with the page."""
-    figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+    figure = Figure(figsize=(4.4, 3.2 + 0.12 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     for label, points in lines.items():
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)
@@ -44,7 +44,7 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> st
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)  # covers no point
     written = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "calotype"}):
         FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None})

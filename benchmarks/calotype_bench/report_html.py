@@ -9,12 +9,15 @@ from typing import Any
 
 import jinja2
 
-from calotype_bench import pictures
+from calotype_bench import operators, pictures
 from calotype_bench.figures import APART, BESIDE, PARTS, distance, fidelities, profiles, share, times
 from calotype_bench.measurement import Measurement, Row, beside_best, compare, ratio_of
 from calotype_bench.results import Comparison, Latency, command_line
 
 View = dict[str, Any]
+# One colour for each part of a picture and each kind of operator, the same in every bar
+_PALETTE = ("#8a6fb0", "#2f6f9f", "#4c9a6a", "#c9a23f", "#c4572e", "#5bb0b5", "#b0568c", "#7d8894", "#8c6d4f")
+COLOURS = {name: _PALETTE[index] for names in (PARTS, operators.NAMES) for index, name in enumerate(names)}
 
 
 def page(found: Sequence[Latency | Comparison]) -> str:
@@ -28,7 +31,7 @@ def page(found: Sequence[Latency | Comparison]) -> str:
     )
     environment.filters["seconds"] = _seconds
     sections = [_latency(each) if isinstance(each, Latency) else _comparison(each) for each in found]
-    return environment.get_template("report.html").render(sections=sections)
+    return environment.get_template("report.html").render(sections=sections, colours=COLOURS)
 
 
 def _latency(result: Latency) -> View:

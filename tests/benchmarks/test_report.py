@@ -1,18 +1,14 @@
-"""One page about results, looked at in a headless browser; and tables in Markdown files."""
+"""One page about results, and tables in Markdown files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 
 from calotype.errors import RequestError
 from calotype_bench import figures, report_html, results, tables
@@ -21,8 +17,6 @@ from calotype_bench.fidelity import Fidelity
 from tests.benchmarks import made
 
 ROOT = Path(__file__).parent.parent.parent
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PHONE, DESKTOP = (390, 844), (1280, 900)
 
 
 @pytest.fixture
@@ -38,66 +32,6 @@ def page(found: tuple[Path, Path], tmp_path: Path) -> Path:
     output = tmp_path / "report.html"
     assert main(["report", *map(str, found), "-o", str(output)]) == 0
     return output
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("there is no chromium with chromedriver here (Debian: chromium, chromium-driver)")
-    options: Any = Options()
-    options.binary_location = BROWSER
-    for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver: Any = webdriver.Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_a_browser_shows_every_figure_within_the_window(
-    browser: Any, page: Path, size: tuple[int, int]
-) -> None:
-    browser.set_window_size(*size)
-    browser.get(page.as_uri())
-
-    assert browser.get_log("browser") == []
-    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
-    figures = browser.execute_script(
-        "return [...document.querySelectorAll('figure')].map(f => {"
-        " const box = f.getBoundingClientRect();"
-        " return [f.className, box.left, box.right, box.height, f.querySelector('figcaption code').innerText] })"
-    )
-    kinds = {"latency", "beside", "stages-of", "waterfall", "curve", "operators", "fidelity", "pair"}
-    assert {kind for kind, *_ in figures} == kinds
-    width = browser.execute_script("return window.innerWidth")
-    assert width == size[0]
-    for _, left, right, height, command in figures:
-        assert left >= 0
-        assert right <= width
-        assert height > 20
-        assert command.startswith("calotype-bench ")
-    pictures = browser.execute_script(
-        "return [...document.images].map(i => [i.naturalWidth, i.getBoundingClientRect().width])"
-    )
-    assert len(pictures) == 3
-    assert all(natural == 16 and shown > 50 for natural, shown in pictures)
-
-
-def test_bars_are_as_long_as_what_they_stand_for(browser: Any, page: Path) -> None:
-    browser.set_window_size(*DESKTOP)
-    browser.get(page.as_uri())
-    widths = browser.execute_script(
-        "return [...document.querySelector('.latency').querySelectorAll('.bar')]"
-        ".map(b => b.getBoundingClientRect().width)"
-    )
-    medians = [row.summary().median for row in made.latency().measurements[0].rows if row.samples]
-    assert [width / widths[0] for width in widths] == pytest.approx(
-        [each / medians[0] for each in medians], rel=0.02
-    )
 
 
 def test_a_page_needs_nothing_from_elsewhere(page: Path) -> None:
