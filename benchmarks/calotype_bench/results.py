@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import shlex
 from collections.abc import Mapping
@@ -10,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from calotype import files
 from calotype.errors import RequestError
+from calotype_bench import typed
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.jobs import Drawn, Engine, Job, Ready
-from calotype_bench.measurement import Measurement, Row, Start
+from calotype_bench.measurement import Measurement
+from calotype_bench.peers import PRECISIONS
 from calotype_bench.rates import Rates
 
 FORMAT_VERSION = 2
 TIMED = "wall seconds from the call until the picture is a numpy array; nothing is encoded or written"
 _MACHINE = frozenset({"processor", "cores", "system", "python", "load", "date"})
+_GPU = frozenset({"gpu", "compute_capability", "driver"})
 Seconds = Mapping[str, float]
 
 
@@ -95,7 +101,7 @@ def is_other(path: Path) -> bool:
     """Whether the file holds figures of another command, which say nothing of a format."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and bool(content) and "format" not in content
 
@@ -110,52 +116,44 @@ def read(path: Path) -> Latency | Comparison:
                 f"{path}: expected format {FORMAT_VERSION}, found {version}",
                 "measure again with this version",
             )
-        _check_machine(content["machine"])
-        return {"latency": _latency, "comparison": _comparison}[kind](content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        kinds: dict[str, type[Latency | Comparison]] = {"latency": Latency, "comparison": Comparison}
+        found: Latency | Comparison = typed.build(kinds[kind], content, kind)
+        _check_machine(found.machine)
+        _check_latency(found) if isinstance(found, Latency) else _check_comparison(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(
             f"{path} is no result of calotype-bench: {type(error).__name__}: {error}"
         ) from error
+    return found
 
 
 def _check_machine(found: Mapping[str, Any]) -> None:
-    missing = _MACHINE - set(found)
+    gpu = found.get("gpu")
+    missing = [*(_MACHINE - set(found)), *(_GPU - set(gpu) if isinstance(gpu, Mapping) else ())]
     if missing:
         raise KeyError(f"machine.{min(missing)}")
+    typed.build(tuple[float, ...], found["load"], "machine.load")
 
 
-def _latency(content: dict[str, Any]) -> Latency:
-    measurements = tuple(
-        Measurement(Job(**each["job"]), each["runs"], each["reference"], tuple(map(_row, each["rows"])))
-        for each in content.pop("measurements")
-    )
-    if not len(measurements) == len(content["floors"]) > 0:
-        raise ValueError(f"{len(measurements)} measurements with {len(content['floors'])} floors")
-    rates = {precision: Rates(**each) for precision, each in content.pop("rates").items()}
-    return Latency(measurements=measurements, rates=rates, **_tuples(content))
+def _check_latency(found: Latency) -> None:
+    if not len(found.measurements) == len(found.floors) > 0:
+        raise ValueError(f"{len(found.measurements)} measurements with {len(found.floors)} floors")
+    for row in (row for each in found.measurements for row in each.rows):
+        if row.engine.dtype not in PRECISIONS:
+            raise ValueError(f"{row.engine.label}: expected a precision of {', '.join(PRECISIONS)}")
+        if any(sample.seconds <= 0 or not sample.evaluations for sample in row.samples):
+            raise ValueError(f"{row.engine.label}: a picture in no time, or without the UNet")
+    programs = (each for row in found.operators.values() for each in row.values())
+    if any(not isinstance(each, str) and sum(each.values()) <= 0 for each in programs):
+        raise ValueError("latency.operators: a program in no time")
 
 
-def _comparison(content: dict[str, Any]) -> Comparison:
-    pairs = tuple(Pair(fidelity=Fidelity(**each.pop("fidelity")), **each) for each in content.pop("pairs"))
-    kept = 1 + max((pair.request for pair in pairs if pair.found), default=-1)
-    if kept > len(content["expected"]):
-        raise ValueError(f"{len(content['expected'])} pictures of the reference, expected {kept}")
-    return Comparison(pairs=pairs, **_tuples(content))
-
-
-def _row(content: dict[str, Any]) -> Row:
-    ready, first, fidelity = (content[name] for name in ("ready", "first", "fidelity"))
-    return Row(
-        Engine(**content["engine"]),
-        Ready(**ready) if ready else None,
-        Drawn(**first) if first else None,
-        tuple(Drawn(**each) for each in content["samples"]),
-        content["failure"],
-        Fidelity(**fidelity) if fidelity else None,
-        tuple(Start(**each) for each in content.get("starts", ())),
-    )
-
-
-def _tuples(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists alone."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+def _check_comparison(found: Comparison) -> None:
+    if any(pair.request < 0 for pair in found.pairs):
+        raise ValueError("a request is numbered below 0")
+    kept = 1 + max((pair.request for pair in found.pairs if pair.found), default=-1)
+    if kept > len(found.expected):
+        raise ValueError(f"{len(found.expected)} pictures of the reference, expected {kept}")
+    for picture in (*found.expected, *(pair.found for pair in found.pairs if pair.found)):
+        with Image.open(io.BytesIO(base64.b64decode(picture, validate=True))) as opened:
+            opened.verify()

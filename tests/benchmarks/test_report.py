@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def test_results_are_read_as_they_were_written(found: tuple[Path, Path]) -> None
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 1, "kind": "latency"}', '{"format": 2, "kind": "latency"}']
+    "content",
+    ["", "[]", "{}", "[" * 100000, '{"format": 1, "kind": "latency"}', '{"format": 2, "kind": "latency"}'],
 )
 def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.json"
@@ -91,6 +93,19 @@ def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
         lambda content: content["floors"].pop(),
         lambda content: content.update(measurements=[], floors=[]),
         lambda content: content["machine"].pop("load"),
+        lambda content: content["machine"].update(load=["much"]),
+        lambda content: content["machine"].update(gpu={}),
+        lambda content: content.update(floors=None),
+        lambda content: content.update(operators=None),
+        lambda content: content["operators"]["calotype openvino"].update(unet_step={"layout": 0}),
+        lambda content: content.update(surprise=1),
+        lambda content: row(content)["engine"].update(dtype="int8"),
+        lambda content: row(content)["engine"].pop("path"),
+        lambda content: row(content)["samples"][0].update(seconds="soon"),
+        lambda content: row(content)["samples"][0].update(seconds=0),
+        lambda content: row(content)["samples"][0].update(seconds=math.nan),
+        lambda content: row(content)["samples"][0].update(evaluations=2.5),
+        lambda content: row(content)["fidelity"].update(ssim=None),
     ],
 )
 def test_a_damaged_result_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
@@ -99,6 +114,36 @@ def test_a_damaged_result_is_refused(found: tuple[Path, Path], damage: Callable[
     found[0].write_text(json.dumps(content))
     with pytest.raises(RequestError, match=r"latency\.json is no result"):
         results.read(found[0])
+
+
+def row(content: Any) -> Any:
+    return content["measurements"][0]["rows"][0]
+
+
+def test_what_is_wrong_with_a_result_is_named(found: tuple[Path, Path]) -> None:
+    content = json.loads(found[0].read_text())
+    row(content)["samples"][2]["seconds"] = "soon"
+    found[0].write_text(json.dumps(content))
+    place = r"latency\.measurements\[0\]\.rows\[0\]\.samples\[2\]\.seconds"
+    with pytest.raises(RequestError, match=rf"{place}: expected a number, found 'soon'"):
+        results.read(found[0])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["pairs"][0].update(found="AAAA"),
+        lambda content: content["pairs"][0].update(found="no base64"),
+        lambda content: content["pairs"][0].update(request=-1),
+        lambda content: content.update(failures=None),
+    ],
+)
+def test_a_damaged_comparison_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
+    content = json.loads(found[1].read_text())
+    damage(content)
+    found[1].write_text(json.dumps(content))
+    with pytest.raises(RequestError, match=r"comparison\.json is no result"):
+        results.read(found[1])
 
 
 def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None:
