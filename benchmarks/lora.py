@@ -8,6 +8,7 @@ before and after are compared bit for bit.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -92,4 +93,4 @@ def _latents(pipeline: Pipeline) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(paired.carry_out(main))

@@ -6,6 +6,7 @@ provider alone. `calotype-export compile --backend onnxruntime --device cuda` ke
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -42,16 +43,17 @@ def measure(root: Path, device: str, runs: int) -> dict[str, Figures | str]:
     `fused` counts the operators that are new.
     """
     found: dict[str, Figures | str] = {}
+    bundle, options = Bundle.open(root), BackendOptions(device, compiled=False)
     for name in fused_plans.GRAPHS:
         try:
-            found[name] = _beside(root, name, BackendOptions(device, compiled=False), runs)
+            found[name] = _beside(bundle, name, options, runs)
         except Exception as error:  # the optimiser's, or the provider's that lacks one of its operators
             found[name] = f"{type(error).__name__}: {error}"
     return found
 
 
-def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figures:
-    spec = Bundle.open(root).program("unet_step")
+def _beside(bundle: Bundle, name: str, options: BackendOptions, runs: int) -> Figures:
+    root, spec = bundle.root, bundle.program("unet_step")
     with tempfile.TemporaryDirectory(prefix="fusions-") as folder:
         made = Path(folder) / name
         fused = ort_optimiser.optimise(root, spec, made, fused_plans.GRAPHS[name])
@@ -65,4 +67,4 @@ def _beside(root: Path, name: str, options: BackendOptions, runs: int) -> Figure
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(paired.carry_out(main))

@@ -61,6 +61,7 @@ def main() -> int:
     silence_libraries()
     plan = _chosen(REHEARSAL if options.rehearse else REAL, options)
     name, described = _described(plan)
+    options.output.mkdir(parents=True, exist_ok=True)
     diary = Diary(options.output / f"gpu-{name}.json")
     diary.note("machine", described)
     diary.note("plan", dataclasses.asdict(plan))

@@ -8,6 +8,7 @@ interval of 95 %. On a GPU the bundle has to be compiled already where the backe
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -108,4 +109,4 @@ def _measure(backend: str, whole: Bundle, cut: Bundle, options: BackendOptions, 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(paired.carry_out(main))

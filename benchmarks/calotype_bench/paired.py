@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from calotype import backends
 from calotype.backends import BackendOptions, Program
+from calotype.errors import CalotypeError
 from calotype.manifest import ProgramSpec
-from calotype_bench import machine
+from calotype_bench import machine, results
 from calotype_bench.statistics import ratio
 from calotype_export.timed_run import Given, in_turn, run
 
@@ -28,7 +29,7 @@ def command(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("bundle", type=Path)
-    found.add_argument("-o", "--output", type=Path, metavar="RESULT.json")
+    found.add_argument("-o", "--output", type=_writable, metavar="RESULT.json")
     return found
 
 
@@ -36,8 +37,32 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options of a command that compares two programs."""
     found = command(description)
     found.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
-    found.add_argument("--runs", type=int, default=10, help="of each, in turn (default: %(default)s)")
+    found.add_argument("--runs", type=_positive, default=10, help="of each, in turn (default: %(default)s)")
     return found
+
+
+def carry_out(main: Callable[[], None]) -> int:
+    """Run a command's `main`; the exit status: 0, or 1 with a line that says why it failed."""
+    try:
+        main()
+    except (CalotypeError, OSError) as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
+    return int(text)
+
+
+def _writable(text: str) -> Path:
+    try:
+        results.check_writable(Path(text))
+    except CalotypeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
 
 
 def loaded(
