@@ -57,23 +57,25 @@ def _latency(result: Latency, index: int) -> str:
         _caption(measurement),
         "",
         *_heads(
-            "engine", "fastest s", "median s", "p90 s", "times the first (95 %)", "UNet s", "VAE s",
+            "engine", "fastest s", "median s", "p90 s", "spread", "times the first (95 %)", "a UNet step s", "VAE s",
             f"latents from {measurement.reference}", "PSNR dB", "percent of the floor",
         ),
     ]  # fmt: skip
     for number, row in enumerate(measurement.rows):
         if row.failure:
-            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | | | |")
+            lines.append(f"| {row.engine.label} | could not be measured: {row.failure} | | | | | | | | | |")
         if not row.samples:
             continue
         found = row.summary()
-        parts = (row.part(name) for name in ("unet_step", "vae_decoder"))
-        seconds = ["-" if part is None else _figure(part.median) for part in parts]
+        step, decoder = (row.part(name) for name in ("unet_step", "vae_decoder"))
+        each = "-" if step is None else _figure(step.median / row.samples[0].evaluations)
+        seconds = (each, "-" if decoder is None else _figure(decoder.median))
         least = floors.get(row.engine.dtype, {}).get("total")
         p90 = "-" if found.p90 is None else _figure(found.p90)
         ratio = times(measurement.rows, ratios, number)
         near = (*distance(row.fidelity), share(least, found.median))
-        cells = (_figure(found.minimum), _figure(found.median), p90, ratio, *seconds, *near)
+        spread = f"{found.spread:.0%}"
+        cells = (_figure(found.minimum), _figure(found.median), p90, spread, ratio, *seconds, *near)
         lines.append(_line(row.engine.label, *cells))
     return "\n".join([*lines, ""])
 
