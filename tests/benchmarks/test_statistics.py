@@ -72,6 +72,18 @@ def test_intervals_over_processes_hold_nearly_what_they_say() -> None:
     assert 0.88 < held < 0.97  # 95 % is what they say, six processes are few
 
 
+def test_intervals_over_processes_of_two_speeds_hold_somewhat_less() -> None:
+    random = np.random.default_rng(2)
+    openings = np.repeat(np.arange(6), 2)
+
+    def run() -> NDArray[np.float64]:
+        return random.choice([0.158, 0.170], 6)[openings] * random.lognormal(0.0, 0.01, 12)
+
+    found = [ratio(run(), run(), openings.tolist()) for _ in range(300)]
+    held = np.mean([each.low < 1 < each.high for each in found])
+    assert 0.84 < held < 0.95
+
+
 def test_what_a_process_keeps_to_is_in_the_interval_of_several() -> None:
     random = np.random.default_rng(4)
     openings = np.repeat(np.arange(6), 2)
