@@ -142,9 +142,11 @@ def tables(options: argparse.Namespace) -> None:
     for path in options.files:
         try:
             before = path.read_text("utf-8")
+            after = bring_up_to_date(before, path.parent)
         except UnicodeError as error:
             raise RequestError(f"{path} is no text in UTF-8: {error}") from error
-        after = bring_up_to_date(before, path.parent)
+        except RequestError as error:
+            raise RequestError(f"{path}: {error}") from error
         if options.check and before != after:
             raise RequestError(f"{path}: its tables are out of date", f"calotype-bench tables {path}")
         if before != after:

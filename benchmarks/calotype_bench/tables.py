@@ -28,6 +28,10 @@ def bring_up_to_date(text: str, folder: Path) -> str:
         return match[1] + _table(match[2], folder / match[3]) + match[5]
 
     found, begun = _BLOCK.findall(text), _BEGIN.findall(text)
+    if not begun:
+        raise RequestError(
+            "no table begins", "mark its place with <!-- table KIND RESULT.json --> and <!-- end -->"
+        )
     if len(found) != len(begun):
         raise RequestError(f"{len(begun)} tables begin and {len(found)} end", "write <!-- end --> below each")
     return _BLOCK.sub(fresh, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,18 @@ def test_a_table_that_does_not_end_is_refused(found: tuple[Path, Path], tmp_path
     text = "<!-- table latency latency.json -->\nkept\n<!-- table latency latency.json -->\n<!-- end -->\n"
     with pytest.raises(RequestError, match="2 tables begin and 1 end"):
         tables.bring_up_to_date(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"# Nothing", r"x\.md: no table begins"), (b"\xff", r"x\.md is no text in UTF-8")],
+)
+def test_a_file_without_tables_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    (tmp_path / "x.md").write_bytes(content)
+    assert main(["tables", "--check", str(tmp_path / "x.md")]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
