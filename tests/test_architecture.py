@@ -171,12 +171,22 @@ def test_importing_calotype_loads_neither_torch_nor_a_vendors_library() -> None:
 
 
 def test_importing_calotype_takes_under_three_tenths_of_a_second() -> None:
-    program = "import time; begun = time.process_time(); import calotype; print(time.process_time() - begun)"
+    program = """
+import time
+begun = time.process_time()
+import numpy
+between = time.process_time()
+import calotype
+print(between - begun, time.process_time() - begun)
+"""
     runs = [
-        float(
-            subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        )
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.split()
         for _ in range(5)
     ]
+    numpy, whole = (min(map(float, each)) for each in zip(*runs, strict=True))
 
-    assert min(runs) < 0.3  # processor seconds, the best of five: other jobs do not count
+    # processor seconds, the best of five. One buys less where others use the same cores: numpy alone takes 0.12 s then, of
+    # which three times as much is the bound
+    assert whole < max(0.3, 3 * numpy)
