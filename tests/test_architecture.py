@@ -187,6 +187,6 @@ print(between - begun, time.process_time() - begun)
     ]
     numpy, whole = (min(map(float, each)) for each in zip(*runs, strict=True))
 
-    # processor seconds, the best of five. One buys less where others use the same cores: numpy alone takes 0.12 s then, of
-    # which three times as much is the bound
+    # processor seconds, the best of five. One buys less where others use the same cores: numpy alone takes 0.12 s
+    # then, of which three times as much is the bound
     assert whole < max(0.3, 3 * numpy)
