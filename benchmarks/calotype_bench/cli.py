@@ -10,11 +10,12 @@ from pathlib import Path
 from calotype.backends import BackendOptions
 from calotype.errors import CalotypeError, RequestError
 from calotype_bench import commands, peers
+from calotype_export import arguments
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 when it failed, 2 for bad usage, 130 when interrupted."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if given is None else given
     options = _parser().parse_args(given, argparse.Namespace(arguments=tuple(given)))
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -50,11 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
     add(
         "--runs",
-        type=_positive,
+        type=arguments.positive,
         default=12,
         help="of every engine, after one to warm up (default: %(default)s)",
     )
-    add("--openings", type=_positive, default=6,
+    add("--openings", type=arguments.positive, default=6,
         help="processes of every engine, one after another, that the runs are shared among: each keeps to a speed of "
         "its own (default: %(default)s)")  # fmt: skip
     add("--one-at-a-time", action="store_true",
@@ -76,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"other engines: {', '.join(peers.PEERS)}, each also with -bf16 or -fp16")  # fmt: skip
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
     add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
-    add("--steps", type=_positive, default=20, help="inference steps (default: %(default)s)")
+    add("--steps", type=arguments.positive, default=20, help="inference steps (default: %(default)s)")
     add(
         "--pictures",
-        type=_count,
+        type=arguments.count,
         default=2,
         help="pairs kept in the result for reports (default: %(default)s)",
     )
@@ -123,7 +124,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         help="of every bundle; several: openvino,onnxruntime (default: auto)",
     )
     add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
-    add("--threads", type=_positive, help="(default: the libraries' choice)")
+    add("--threads", type=arguments.positive, help="(default: the libraries' choice)")
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
@@ -155,22 +156,8 @@ def _precisions(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in _names(text))
+    return tuple(arguments.positive(part) for part in _names(text))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in _names(text))
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _count(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, found {text!r}")
-    return int(text)
+    return tuple(arguments.count(part) for part in _names(text))

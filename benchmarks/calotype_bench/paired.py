@@ -18,6 +18,7 @@ from calotype.errors import CalotypeError
 from calotype.manifest import ProgramSpec
 from calotype_bench import machine, results
 from calotype_bench.statistics import ratio
+from calotype_export import arguments
 from calotype_export.timed_run import Given, in_turn, run
 
 Figures = dict[str, Any]
@@ -37,7 +38,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options of a command that compares two programs."""
     found = command(description)
     found.add_argument("--device", default="cpu", metavar="cuda", help="(default: %(default)s)")
-    found.add_argument("--runs", type=_positive, default=10, help="of each, in turn (default: %(default)s)")
+    found.add_argument(
+        "--runs", type=arguments.positive, default=10, help="of each, in turn (default: %(default)s)"
+    )
     return found
 
 
@@ -49,12 +52,6 @@ def carry_out(main: Callable[[], None]) -> int:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
-    return int(text)
 
 
 def _writable(text: str) -> Path:

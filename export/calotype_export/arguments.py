@@ -35,6 +35,22 @@ def batches(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(sizes)))
 
 
+def positive(text: str) -> int:
+    """A whole number of 1 at least."""
+    return _at_least(1, text)
+
+
+def count(text: str) -> int:
+    """A whole number of 0 at least."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, found {text!r}")
+    return int(text)
+
+
 def gpu(text: str) -> int:
     """`cuda` or `cuda:1`: which of several GPUs."""
     found = re.fullmatch(r"cuda(?::(\d+))?", text)
