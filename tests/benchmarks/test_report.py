@@ -110,9 +110,7 @@ def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_result_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
-    content = json.loads(found[0].read_text())
-    damage(content)
-    found[0].write_text(json.dumps(content))
+    change(found[0], damage)
     with pytest.raises(RequestError, match=r"latency\.json is no result"):
         results.read(found[0])
 
@@ -121,10 +119,15 @@ def row(content: Any) -> Any:
     return content["measurements"][0]["rows"][0]
 
 
+def change(path: Path, damage: Callable[[Any], object]) -> None:
+    """Do something to what a result's file holds."""
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+
+
 def test_what_is_wrong_with_a_result_is_named(found: tuple[Path, Path]) -> None:
-    content = json.loads(found[0].read_text())
-    row(content)["samples"][2]["seconds"] = "soon"
-    found[0].write_text(json.dumps(content))
+    change(found[0], lambda content: row(content)["samples"][2].update(seconds="soon"))
     place = r"latency\.measurements\[0\]\.rows\[0\]\.samples\[2\]\.seconds"
     with pytest.raises(RequestError, match=rf"{place}: expected a number, found 'soon'"):
         results.read(found[0])
@@ -140,17 +143,13 @@ def test_what_is_wrong_with_a_result_is_named(found: tuple[Path, Path]) -> None:
     ],
 )
 def test_a_damaged_comparison_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
-    content = json.loads(found[1].read_text())
-    damage(content)
-    found[1].write_text(json.dumps(content))
+    change(found[1], damage)
     with pytest.raises(RequestError, match=r"comparison\.json is no result"):
         results.read(found[1])
 
 
 def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None:
-    content = json.loads(found[1].read_text())
-    content["expected"] = []
-    found[1].write_text(json.dumps(content))
+    change(found[1], lambda content: content.update(expected=[]))
     with pytest.raises(RequestError, match="0 pictures of the reference, expected 1"):
         results.read(found[1])
 
