@@ -1,8 +1,8 @@
 """Norms of a bundle's graphs, as OpenVINO computes them fastest.
 
 Group norms in a bundle are instance norms of one row a group, whose scale is ones and whose bias zeros, scaled channel
-by channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same. What is left it computes in
-bfloat16 as it stands, with sums in float32; in float32 it is faster at a group norm in one operator.
+by channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same. What is left it computes as it
+stands, with sums in float32: its own group norm in one operator is slower where a group is one channel.
 
 Layer norms of bfloat16 come out of its reader between conversions to float32 and back. Its kernel computes in float32
 all the same: without them the numbers are equal to the last bit.
@@ -10,12 +10,9 @@ all the same: without them the numbers are equal to the last bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import openvino as ov
-from openvino import opset12 as ops
 
 _BEHIND = ("Multiply", "Add", "Reshape", "Multiply", "Add")  # ones, zeros, the data's own shape, scale, bias
 _BF16 = ov.Type.bf16
@@ -26,38 +23,12 @@ def simplify(model: ov.Model) -> int:
     nodes: Any = model.get_ops()
     normals = [node for node in nodes if node.get_type_name() == "MVN"]
     widened = [normal for normal in normals if _narrow(normal)]
-    found = [norm for normal in normals if (norm := _group_norm(normal))]
-    for norm in found:
-        if norm.data.get_element_type() == ov.Type.f32:
-            norm.replace()
-        else:
-            norm.unfolded.input(0).replace_source_output(norm.normal.output(0))
-    if found or widened:
+    groups = [(normal, unfolded) for normal in normals if (unfolded := _unfolded(normal))]
+    for normal, unfolded in groups:
+        unfolded.input(0).replace_source_output(normal.output(0))
+    if groups or widened:
         model.validate_nodes_and_infer_types()
-    return len(found) + len(widened)
-
-
-@dataclass(frozen=True, slots=True)
-class _GroupNorm:
-    normal: Any  # MVN of (N, G, ...)
-    unfolded: Any  # its reshape to (N, C, ...)
-    scaled: Any
-    moved: Any
-
-    @property
-    def data(self) -> Any:
-        """What is normalised (N, C, ...)."""
-        return self.normal.input_value(0).get_node().input_value(0)
-
-    def replace(self) -> None:
-        """One operator in place of all."""
-        row = ops.constant(np.array([-1]))
-        scale, bias = (ops.reshape(node.input_value(1), row, False) for node in (self.scaled, self.moved))
-        groups = int(self.normal.output(0).get_shape()[1])
-        epsilon = self.normal.get_attributes()["eps"]
-        whole = ops.group_normalization(self.data, scale, bias, groups, epsilon)
-        for use in self.moved.output(0).get_target_inputs():
-            use.replace_source_output(whole.output(0))
+    return len(groups) + len(widened)
 
 
 def _narrow(normal: Any) -> bool:
@@ -76,8 +47,8 @@ def _narrow(normal: Any) -> bool:
     return True
 
 
-def _group_norm(normal: Any) -> _GroupNorm | None:
-    """The group norm that `normal` belongs to; None where it is no part of one that looks like a bundle's."""
+def _unfolded(normal: Any) -> Any | None:
+    """The reshape of `normal` (N, G, ...) to (N, C, ...) behind ones and zeros; None where that is no group norm."""
     chain = [normal]
     for kind in _BEHIND:
         uses = [use.get_node() for use in chain[-1].output(0).get_target_inputs()]
@@ -85,12 +56,12 @@ def _group_norm(normal: Any) -> _GroupNorm | None:
         if len(following) != 1 or following[0].get_type_name() != kind:
             return None
         chain.append(following[0])
-    _, ones, zeros, unfolded, scaled, moved = chain
+    _, ones, zeros, unfolded, _, _ = chain
     if normal.input_value(0).get_node().get_type_name() != "Reshape":
         return None
     if not (_is_filled(ones.input_value(1), 1.0) and _is_filled(zeros.input_value(1), 0.0)):
         return None
-    return _GroupNorm(normal, unfolded, scaled, moved)
+    return unfolded
 
 
 def _is_filled(output: Any, number: float) -> bool:
