@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from calotype.backends.openvino import Compiler
@@ -19,13 +20,13 @@ def profile(task: Task) -> list[dict[str, float]]:
         if "attention" in node.get_rt_info()["originalLayersNames"].astype(str)
     }
     inputs = task.inputs()
-    found: list[dict[str, float]] = []
-    for _ in range(task.runs + 1):
+    so_far: list[dict[str, float]] = []
+    for number in range(1, task.runs + 2):
         request.infer(inputs)
         spent: dict[str, float] = {}
-        for counter in request.profiling_info:
+        for counter in request.profiling_info:  # its times are means over all runs so far
             fused = counter.node_type == "Subgraph" and counter.node_name in attentions
             name = "attention" if fused else counter.node_type
-            spent[name] = spent.get(name, 0.0) + counter.real_time.total_seconds()
-        found.append(spent)
-    return found[1:]
+            spent[name] = spent.get(name, 0.0) + number * counter.real_time.total_seconds()
+        so_far.append(spent)
+    return [{name: after[name] - before[name] for name in after} for before, after in pairwise(so_far)]
