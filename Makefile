@@ -58,13 +58,16 @@ bench: .venv/ready $(DEMO:%=.cache/bench/demo-%)  ## the demo checkpoint beside 
 		--title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --backend openvino --beside optimum-intel-bf16 $(COMPARED) \
 		--title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
+	for precision in fp32 bf16; do $(BUILDER)calotype-bench techniques .cache/bench/demo-$$precision --runs 30 \
+		--title "What rewriting gains, the demo checkpoint in $$precision" \
+		-o benchmarks/results/demo-techniques-$$precision.json || exit 1; done
 	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
 	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
 
 # at full size one engine at a time is in memory; many hours on two cores: STEPS=2 RUNS=3 makes it less, without intervals
 STEPS ?= 20
 RUNS ?= 6
-PEERS := eager,eager-bf16,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
+PEERS := eager,eager-bf16,compile,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
 FULL := sd15 sd21-base
 COMPARED := --against demo/text-to-image --prompts benchmarks/prompts.txt --seeds 1,2,3,4 --pictures 1
 

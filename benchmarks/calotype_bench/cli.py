@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from calotype.backends import BackendOptions
 from calotype.errors import CalotypeError, RequestError
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         default=2,
         help="pairs kept in the result for reports (default: %(default)s)",
     )
+    _techniques(commands_of)
     report = commands_of.add_parser("report", help="one page of results that were written with -o")
     report.set_defaults(command=commands.report)
     report.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
@@ -106,6 +108,26 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="write nothing; fail where a table is out of date"
     )
     return parser
+
+
+def _techniques(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
+        "techniques",
+        help="what each rewriting of a bundle's graphs gains",
+        description="Each program of a bundle for one picture, as OpenVINO reads its graph and with one rewriting more "
+        "after another, run in turn in one process.",
+    )
+    parser.set_defaults(command=commands.techniques)
+    add = parser.add_argument
+    add("bundle", type=Path, metavar="BUNDLE")
+    add(
+        "--runs", type=arguments.positive, default=12, help="of every variant, in turn (default: %(default)s)"
+    )
+    add("--openings", type=arguments.positive, default=6,
+        help="how often every variant is compiled, the runs being made of each (default: %(default)s)")  # fmt: skip
+    add("--threads", type=arguments.positive, help="(default: OpenVINO's choice)")
+    add("--title", default="", help="what this is, for reports (default: the bundle's name)")
+    add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:

@@ -8,16 +8,26 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from calotype import files
+from calotype import backends, files
 from calotype.bundle import Bundle
 from calotype.errors import BackendError, RequestError
-from calotype_bench import agreement, comparing, floor, machine, operators, rates, report_text, results, rows
+from calotype_bench import (
+    agreement,
+    comparing,
+    floor,
+    machine,
+    operators,
+    rates,
+    report_text,
+    results,
+    rows,
+)
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.latency import Order, Reports
 from calotype_bench.measurement import Measurement
 from calotype_bench.report_html import page
-from calotype_bench.results import Comparison, Latency, Seconds
+from calotype_bench.results import Comparison, Latency, Seconds, Techniques
 from calotype_bench.tables import bring_up_to_date
 
 Operators = Mapping[str, Mapping[str, Seconds | str]]
@@ -109,6 +119,29 @@ def compare(options: argparse.Namespace) -> None:
         raise BackendError("no bundle could be compared", "the table says why")
 
 
+def techniques(options: argparse.Namespace) -> None:
+    """Run the variants of each program in turn, print a table, and write the result where -o says."""
+    results.check_writable(options.output)
+    if "openvino" not in backends.installed():
+        raise BackendError("techniques: OpenVINO is not installed", 'pip install "calotype[openvino]"')
+    from calotype_bench import techniques as gaining  # imports openvino
+
+    bundle = Bundle.open(options.bundle)
+    plan = gaining.Plan(options.runs, options.openings, options.threads)
+    found = gaining.measure(bundle, plan, _progress)
+    result = Techniques(
+        title=options.title or options.bundle.name,
+        command=("calotype-bench", *options.arguments),
+        machine=machine.describe(),
+        bundles=rows.described([bundle]),
+        backend="openvino",
+        programs=found,
+    )
+    print(report_text.techniques(result))
+    if options.output is not None:
+        results.write(result, options.output)
+
+
 def report(options: argparse.Namespace) -> None:
     """Write one page about results. RequestError where there is none among the files."""
     results.check_writable(options.output)
@@ -117,7 +150,7 @@ def report(options: argparse.Namespace) -> None:
         print(f"left out: {path}: figures of another command", file=sys.stderr)
     found = [results.read(path) for path in options.results if path not in others]
     if not found:
-        raise RequestError("no result of calotype-bench latency or compare is among the files")
+        raise RequestError("no result of calotype-bench latency, compare or techniques is among the files")
     with files.placed(options.output, "the report") as file:
         file.write_text(page(found), "utf-8")
     print(f"written: {options.output}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.measurement import PROGRAMS, TOTAL, Measurement, Row
-from calotype_bench.results import Comparison, Latency
-from calotype_bench.statistics import Ratio
+from calotype_bench.results import Comparison, Latency, Techniques, Variant
+from calotype_bench.statistics import Ratio, ratio
 
 PARTS = (*PROGRAMS, "runtime")
 BESIDE = {TOTAL: "picture", **{name: name.replace("_", " ") for name in PROGRAMS}}  # parts, in words
@@ -110,3 +111,41 @@ def fidelities(result: Comparison) -> list[tuple[str, int, tuple[str, ...]]]:
         name = f"{label} (noise floor)" if label in result.noise else label
         found.append((name, len(pairs), apart(pairs)))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a change made of a program's seconds; `ratio` is how many times as long it takes after it."""
+
+    program: str
+    change: str
+    places: int
+    before: float  # median seconds
+    after: float
+    ratio: Ratio
+    distance: float  # relative L2 of the outputs from the program's without any change
+
+
+def gains(result: Techniques) -> list[Gain]:
+    """Each change of each program, beside the program with the changes before it."""
+    found: list[Gain] = []
+    for program, variants in result.programs.items():
+        for before, after in pairwise(variants):
+            openings = [number for number, opening in enumerate(after.samples) for _ in opening]
+            old, new = _seconds(before), _seconds(after)
+            found.append(
+                Gain(
+                    program, after.change, after.places, median(old), median(new), ratio(new, old, openings),
+                    after.distance,
+                )
+            )  # fmt: skip
+    return found
+
+
+def untouched(result: Techniques) -> list[str]:
+    """The programs that no change is for."""
+    return [program for program, variants in result.programs.items() if len(variants) == 1]
+
+
+def _seconds(variant: Variant) -> list[float]:
+    return [sample for opening in variant.samples for sample in opening]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from calotype_bench import operators, pictures
-from calotype_bench.figures import APART, BESIDE, PARTS, distance, fidelities, profiles, share, times
-from calotype_bench.measurement import Measurement, Row, beside_best, compare, ratio_of
-from calotype_bench.results import Comparison, Latency, command_line
+from calotype_bench import operators, pictures, waterfall
+from calotype_bench.figures import (
+    APART,
+    BESIDE,
+    PARTS,
+    distance,
+    fidelities,
+    profiles,
+    share,
+    times,
+    untouched,
+)
+from calotype_bench.measurement import Measurement, Row, beside_best, compare
+from calotype_bench.results import Comparison, Latency, Result, command_line
 
 View = dict[str, Any]
 # One colour for each part of a picture and each kind of operator, the same in every bar
@@ -20,7 +29,7 @@ _PALETTE = ("#8a6fb0", "#2f6f9f", "#4c9a6a", "#c9a23f", "#c4572e", "#5bb0b5", "#
 COLOURS = {name: _PALETTE[index] for names in (PARTS, operators.NAMES) for index, name in enumerate(names)}
 
 
-def page(found: Sequence[Latency | Comparison]) -> str:
+def page(found: Sequence[Result]) -> str:
     """The page's HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -30,8 +39,17 @@ def page(found: Sequence[Latency | Comparison]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["seconds"] = _seconds
-    sections = [_latency(each) if isinstance(each, Latency) else _comparison(each) for each in found]
+    sections = [_section(each) for each in found]
     return environment.get_template("report.html").render(sections=sections, colours=COLOURS)
+
+
+def _section(result: Result) -> View:
+    if isinstance(result, Latency):
+        return _latency(result)
+    if isinstance(result, Comparison):
+        return _comparison(result)
+    steps = waterfall.of_techniques(result)
+    return {"kind": "techniques", **_origin(result), "programs": steps, "untouched": untouched(result)}
 
 
 def _latency(result: Latency) -> View:
@@ -75,7 +93,7 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
     ]
     return {
         "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
-        "evaluations": measurement.evaluations(), "bars": bars, "waterfall": _waterfall(rows),
+        "evaluations": measurement.evaluations(), "bars": bars, "waterfall": waterfall.of_rows(rows),
         "beside": beside,
     }  # fmt: skip
 
@@ -110,43 +128,6 @@ def _stages(row: Row, floors: Mapping[str, float]) -> list[tuple[str, float, flo
     return [
         (name, seconds, 100 * seconds / total, share(floors.get(name), seconds)) for name, seconds in found
     ]
-
-
-def _waterfall(rows: Sequence[Row]) -> list[View]:
-    """From eager diffusers in fp32 to each bundle in turn, on the first backend: each change and what it gained.
-
-    What drew another picture is no step.
-    """
-    backend = next((row.engine.backend for row in rows if row.engine.name == "calotype"), "")
-    ours = [row for row in rows if row.engine.name == "calotype" and row.engine.backend == backend]
-    eager = [row for row in rows if (row.engine.name, row.engine.dtype) == ("eager", "fp32")]
-    drawn = [row for row in (*eager, *ours) if row.samples and row.faithful]
-    longest = max((row.summary().median for row in drawn), default=1.0)
-    steps: list[View] = []
-    for before, after in pairwise(drawn):
-        gain = ratio_of(before, after)
-        old, new = before.summary().median, after.summary().median
-        if gain is not None:
-            steps.append(
-                {
-                    "change": _difference(before, after),
-                    "from": 100 * min(old, new) / longest,
-                    "width": 100 * abs(old - new) / longest,
-                    "saved": old - new,
-                    "gain": str(gain),
-                    "fidelity": distance(after.fidelity),
-                }
-            )
-    return steps
-
-
-def _difference(before: Row, after: Row) -> str:
-    """The technique that the second row has and the first has not."""
-    one, other = before.engine, after.engine
-    pieces = [] if one.name == other.name else [f"compiled, on {other.backend}"]
-    if one.dtype != other.dtype:
-        pieces.append(f"{one.dtype} to {other.dtype}")
-    return ", ".join(pieces)
 
 
 def _curve(result: Latency, along: str, fixed: str) -> View | None:
@@ -186,7 +167,7 @@ def _comparison(result: Comparison) -> View:
     }
 
 
-def _origin(result: Latency | Comparison) -> View:
+def _origin(result: Result) -> View:
     return {
         "title": result.title,
         "command": command_line(result),

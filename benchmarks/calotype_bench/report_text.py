@@ -9,7 +9,7 @@ from calotype_bench import figures
 from calotype_bench.figures import PARTS, Profile, distance, quantile, share, times
 from calotype_bench.measurement import Measurement, Row, beside_best, compare
 from calotype_bench.rates import Rates
-from calotype_bench.results import Comparison, Latency
+from calotype_bench.results import Comparison, Latency, Techniques
 
 _LABEL = 32
 
@@ -136,6 +136,24 @@ def comparison(result: Comparison) -> str:
     for label, requests, apart in figures.fidelities(result):
         lines.append(label.ljust(_LABEL) + "".join(f"{figure:>17}" for figure in (requests, *apart)))
     lines += [f"{label:{_LABEL}}could not draw: {failure}" for label, failure in result.failures.items()]
+    return "\n".join(lines)
+
+
+def techniques(result: Techniques) -> str:
+    """What each change of a program gained."""
+    heads = ("places", "before ms", "after ms")
+    lines = [
+        f"{'program, change':{_LABEL}}" + "".join(f"{head:>12}" for head in heads)
+        + f"{'times as long (95 %)':>32}{'relative L2':>13}"
+    ]  # fmt: skip
+    for gain in figures.gains(result):
+        cells = (str(gain.places), f"{1000 * gain.before:.3f}", f"{1000 * gain.after:.3f}")
+        lines.append(
+            f"{f'{gain.program}, {gain.change}':{_LABEL}}"
+            + "".join(f"{cell:>12}" for cell in cells)
+            + f"{gain.ratio!s:>32}{gain.distance:>13.1e}"
+        )
+    lines += [f"{program:{_LABEL}}no change is for it" for program in figures.untouched(result)]
     return "\n".join(lines)
 
 

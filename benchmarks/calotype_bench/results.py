@@ -76,14 +76,47 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
-def command_line(result: Latency | Comparison) -> str:
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A program with one change more than the variant before it; the first is as the library reads the graph.
+
+    `samples` are seconds of each run of each opening, made in turn with those of the other variants.
+    """
+
+    change: str
+    places: int  # that it changed
+    distance: float  # relative L2 of the outputs from the first variant's
+    samples: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Techniques:
+    """One run of `calotype-bench techniques`: the variants of each program."""
+
+    title: str
+    command: tuple[str, ...]
+    machine: Mapping[str, Any]
+    bundles: tuple[Mapping[str, str], ...]
+    backend: str
+    programs: Mapping[str, tuple[Variant, ...]]
+
+
+Result = Latency | Comparison | Techniques
+_KINDS: Mapping[str, type[Result]] = {
+    "latency": Latency,
+    "comparison": Comparison,
+    "techniques": Techniques,
+}
+
+
+def command_line(result: Result) -> str:
     """The command, as a shell takes it."""
     return shlex.join(result.command)
 
 
-def write(result: Latency | Comparison, path: Path) -> None:
+def write(result: Result, path: Path) -> None:
     """Write a result as JSON, in place of one that was there before: whole, or not at all."""
-    kind = "latency" if isinstance(result, Latency) else "comparison"
+    (kind,) = (name for name, each in _KINDS.items() if isinstance(result, each))
     content = {"format": FORMAT_VERSION, "kind": kind, **dataclasses.asdict(result)}
     with files.placed(path, "the result") as file:
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
@@ -106,7 +139,7 @@ def is_other(path: Path) -> bool:
     return isinstance(content, dict) and bool(content) and "format" not in content
 
 
-def read(path: Path) -> Latency | Comparison:
+def read(path: Path) -> Result:
     """Read what `write` wrote. RequestError for any other file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -116,10 +149,9 @@ def read(path: Path) -> Latency | Comparison:
                 f"{path}: expected format {FORMAT_VERSION}, found {version}",
                 "measure again with this version",
             )
-        kinds: dict[str, type[Latency | Comparison]] = {"latency": Latency, "comparison": Comparison}
-        found: Latency | Comparison = typed.build(kinds[kind], content, kind)
+        found: Result = typed.build(_KINDS[kind], content, kind)
         _check_machine(found.machine)
-        _check_latency(found) if isinstance(found, Latency) else _check_comparison(found)
+        _check(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(
             f"{path} is no result of calotype-bench: {type(error).__name__}: {error}"
@@ -133,6 +165,15 @@ def _check_machine(found: Mapping[str, Any]) -> None:
     if missing:
         raise KeyError(f"machine.{min(missing)}")
     typed.build(tuple[float, ...], found["load"], "machine.load")
+
+
+def _check(found: Result) -> None:
+    if isinstance(found, Latency):
+        _check_latency(found)
+    elif isinstance(found, Comparison):
+        _check_comparison(found)
+    else:
+        _check_techniques(found)
 
 
 def _check_latency(found: Latency) -> None:
@@ -157,3 +198,12 @@ def _check_comparison(found: Comparison) -> None:
     for picture in (*found.expected, *(pair.found for pair in found.pairs if pair.found)):
         with Image.open(io.BytesIO(base64.b64decode(picture, validate=True))) as opened:
             opened.verify()
+
+
+def _check_techniques(found: Techniques) -> None:
+    for name, variants in found.programs.items():
+        shapes = {tuple(map(len, variant.samples)) for variant in variants}
+        if len(shapes) != 1 or not all(shape and min(shape) > 0 for shape in shapes):
+            raise ValueError(f"techniques.programs.{name}: expected as many runs of every variant")
+        if any(sample <= 0 for variant in variants for opening in variant.samples for sample in opening):
+            raise ValueError(f"techniques.programs.{name}: a run in no time")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from calotype.errors import RequestError
 from calotype_bench import results
-from calotype_bench.figures import APART, BESIDE, distance, fidelities, profiles, share, times
+from calotype_bench.figures import APART, BESIDE, distance, fidelities, gains, profiles, share, times
 from calotype_bench.measurement import Measurement, beside_best, compare
-from calotype_bench.results import Comparison, Latency
+from calotype_bench.results import Comparison, Latency, Result, Techniques
 
 _BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
 _BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
@@ -47,9 +47,12 @@ def _table(kind: str, path: Path) -> str:
         blocks = [_beside(measurement) for measurement in result.measurements]
     elif kind == "fidelity" and isinstance(result, Comparison):
         blocks = [_fidelity(result)]
+    elif kind == "techniques" and isinstance(result, Techniques):
+        blocks = [_techniques(result)]
     else:
         raise RequestError(
-            f"{path}: a table `{kind}` cannot be made of it", "latency, beside, operators or fidelity"
+            f"{path}: a table `{kind}` cannot be made of it",
+            "latency, beside, operators, fidelity or techniques",
         )
     return "\n".join([*blocks, f"`{results.command_line(result)}`, on {_where(result)}", ""])
 
@@ -122,7 +125,16 @@ def _fidelity(result: Comparison) -> str:
     return "\n".join([*lines, ""])
 
 
-def _where(result: Latency | Comparison) -> str:
+def _techniques(result: Techniques) -> str:
+    lines = [*_heads("program", "change", "places", "before, ms", "after, ms", "ratio (95 %)", "relative L2")]
+    for gain in gains(result):
+        seconds = (_figure(1000 * gain.before), _figure(1000 * gain.after))
+        distance = f"{gain.distance:.1e}" if gain.distance else "equal"
+        lines.append(_line(gain.program, gain.change, str(gain.places), *seconds, str(gain.ratio), distance))
+    return "\n".join([*lines, ""])
+
+
+def _where(result: Result) -> str:
     machine = result.machine
     gpu = machine.get("gpu")
     card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) and gpu["gpu"] else ""

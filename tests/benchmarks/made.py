@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from PIL import Image
 
 from calotype_bench.fidelity import Fidelity
@@ -9,7 +14,7 @@ from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.measurement import Measurement, Row
 from calotype_bench.pictures import encode
 from calotype_bench.rates import Rates
-from calotype_bench.results import Comparison, Latency, Pair
+from calotype_bench.results import Comparison, Latency, Pair, Techniques, Variant
 
 MACHINE = {
     "processor": "A processor with a long name", "cores": 2, "system": "Linux-x86_64", "python": "3.11.7",
@@ -64,6 +69,22 @@ def comparison() -> Comparison:
     )  # fmt: skip
 
 
+def techniques() -> Techniques:
+    """One program that a change makes twice as fast and another a little slower, and one that none is for."""
+    variants = (("as it is", 0, 0.0, 0.2), ("norms", 3, 0.0, 0.1), ("masks", 1, 1e-6, 0.11))
+    return Techniques(
+        title="Techniques", command=("calotype-bench", "techniques", "bundle"), machine=MACHINE, bundles=BUNDLES,
+        backend="openvino",
+        programs={
+            "unet_step": tuple(
+                Variant(change, places, distance, ((seconds, seconds * 1.5), (seconds, seconds * 0.5)))
+                for change, places, distance, seconds in variants
+            ),
+            "vae_decoder": (Variant("as it is", 0, 0.0, ((1.0, 1.0), (1.0, 1.0))),),
+        },
+    )  # fmt: skip
+
+
 def _row(engine: Engine, seconds: float, fidelity: Fidelity) -> Row:
     samples = tuple(_drawn(seconds * factor) for factor in (0.9, 1.0, 1.1, 1.0, 0.95))
     return Row(
@@ -74,3 +95,10 @@ def _row(engine: Engine, seconds: float, fidelity: Fidelity) -> Row:
 def _drawn(seconds: float) -> Drawn:
     parts = {"text_encoder": 0.1 * seconds, "unet_step": 0.7 * seconds, "vae_decoder": 0.15 * seconds}
     return Drawn(seconds, parts | {"runtime": 0.05 * seconds}, {}, 20, 2**28, 0, 12.0, 1e-5)
+
+
+def change(path: Path, damage: Callable[[Any], object]) -> None:
+    """Do something to what a result's file holds."""
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))

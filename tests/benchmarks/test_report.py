@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from calotype.errors import RequestError
-from calotype_bench import figures, report_html, results, tables
+from calotype_bench import figures, results, tables, waterfall
 from calotype_bench.cli import main
 from calotype_bench.fidelity import Fidelity
 from tests.benchmarks import made
@@ -110,7 +109,7 @@ def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_result_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
-    change(found[0], damage)
+    made.change(found[0], damage)
     with pytest.raises(RequestError, match=r"latency\.json is no result"):
         results.read(found[0])
 
@@ -119,15 +118,8 @@ def row(content: Any) -> Any:
     return content["measurements"][0]["rows"][0]
 
 
-def change(path: Path, damage: Callable[[Any], object]) -> None:
-    """Do something to what a result's file holds."""
-    content = json.loads(path.read_text())
-    damage(content)
-    path.write_text(json.dumps(content))
-
-
 def test_what_is_wrong_with_a_result_is_named(found: tuple[Path, Path]) -> None:
-    change(found[0], lambda content: row(content)["samples"][2].update(seconds="soon"))
+    made.change(found[0], lambda content: row(content)["samples"][2].update(seconds="soon"))
     place = r"latency\.measurements\[0\]\.rows\[0\]\.samples\[2\]\.seconds"
     with pytest.raises(RequestError, match=rf"{place}: expected a number, found 'soon'"):
         results.read(found[0])
@@ -143,13 +135,13 @@ def test_what_is_wrong_with_a_result_is_named(found: tuple[Path, Path]) -> None:
     ],
 )
 def test_a_damaged_comparison_is_refused(found: tuple[Path, Path], damage: Callable[[Any], object]) -> None:
-    change(found[1], damage)
+    made.change(found[1], damage)
     with pytest.raises(RequestError, match=r"comparison\.json is no result"):
         results.read(found[1])
 
 
 def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None:
-    change(found[1], lambda content: content.update(expected=[]))
+    made.change(found[1], lambda content: content.update(expected=[]))
     with pytest.raises(RequestError, match="0 pictures of the reference, expected 1"):
         results.read(found[1])
 
@@ -157,14 +149,14 @@ def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None
 def test_what_drew_another_picture_is_no_step_of_the_waterfall() -> None:
     far = Fidelity(0.5, 0.9, 12.0, 0.5, 200)
     (first, *_) = made.latency().measurements
-    whole = report_html._waterfall(first.rows)
+    whole = waterfall.of_rows(first.rows)
     assert [step["gain"] for step in whole] == ["2.000 (all of 2.000 to 2.000)"]
     for index in (0, 1):
         rows = list(first.rows)
         rows[index] = dataclasses.replace(rows[index], fidelity=far)
-        assert report_html._waterfall(rows) == []
+        assert waterfall.of_rows(rows) == []
         rows[index] = dataclasses.replace(rows[index], fidelity=None)
-        assert report_html._waterfall(rows) == []
+        assert waterfall.of_rows(rows) == []
 
 
 def test_a_floor_above_what_was_measured_says_that_the_rate_is_too_low() -> None:
@@ -174,12 +166,14 @@ def test_a_floor_above_what_was_measured_says_that_the_rate_is_too_low() -> None
 
 
 def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_path: Path) -> None:
+    results.write(made.techniques(), tmp_path / "techniques.json")
     text = tmp_path / "text.md"
     marks = (
         ("latency", "latency"),
         ("beside", "latency"),
         ("operators", "latency"),
         ("fidelity", "comparison"),
+        ("techniques", "techniques"),
     )
     text.write_text(
         "# Before\n\n"
@@ -199,6 +193,7 @@ def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_pa
     assert "| convolution |" in written
     assert "| calotype openvino fp32 | 0.500 (all of 0.500 to 0.500) eager fp32 |" in written
     assert "| eager bf16 (noise floor) | 1 |" in written
+    assert "| unet_step | norms | 3 | 200.0 | 100.0 | 0.500 (all of 0.500 to 0.500) | equal |" in written
     assert "`calotype-bench latency bundle --title 'A bundle'`" in written
     text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")
     with pytest.raises(RequestError, match="a table `fidelity` cannot be made of it"):

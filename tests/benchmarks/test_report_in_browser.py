@@ -25,6 +25,7 @@ PHONE, DESKTOP = (390, 844), (1280, 900)
 def made_page(tmp_path: Path) -> Path:
     results.write(made.latency(), tmp_path / "latency.json")
     results.write(made.comparison(), tmp_path / "comparison.json")
+    results.write(made.techniques(), tmp_path / "techniques.json")
     return written(tmp_path, tmp_path.glob("*.json"))
 
 
@@ -98,6 +99,19 @@ def test_bars_are_as_long_as_what_they_stand_for(browser: Any, made_page: Path) 
     assert [width / widths[0] for width in widths] == pytest.approx(
         [each / medians[0] for each in medians], rel=0.02
     )
+
+
+def test_what_was_lost_looks_other_than_what_was_gained(browser: Any, made_page: Path) -> None:
+    browser.set_window_size(*DESKTOP)
+    browser.get(made_page.as_uri())
+    bars = browser.execute_script(
+        "return [...[...document.querySelectorAll('.waterfall')].pop().querySelectorAll('.bar')].map(b =>"
+        " [b.getBoundingClientRect().left, b.getBoundingClientRect().width, getComputedStyle(b).backgroundColor])"
+    )
+    (gained, width, green), (lost, less, red) = bars
+    assert gained == pytest.approx(lost)  # both end where the program was fastest
+    assert less == pytest.approx(width / 10, rel=0.02)
+    assert green != red
 
 
 def test_a_phone_shows_tables_of_pictures_without_scrolling(browser: Any, own_page: Path) -> None:

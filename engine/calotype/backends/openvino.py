@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ from calotype.errors import BackendError
 from calotype.manifest import ProgramSpec, TensorSpec
 
 DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
+# of every graph that is read, in this order, in place; each tells how many places it changed
+REWRITINGS: Mapping[str, Callable[[ov.Model], int]] = {
+    "norms": _openvino_norms.simplify,
+    "masked attention": _openvino_attention.simplify,
+}
 
 
 def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
@@ -71,11 +76,15 @@ class Compiler:
             self._settings["PERF_COUNT"] = "YES"
 
     def read(self, graph: Path) -> ov.Model:
-        """The model of an ONNX file."""
-        model = self._core.read_model(str(graph))
-        _openvino_norms.simplify(model)
-        _openvino_attention.simplify(model)
+        """The model of an ONNX file, rewritten."""
+        model = self.read_as_it_is(graph)
+        for rewrite in REWRITINGS.values():
+            rewrite(model)
         return model
+
+    def read_as_it_is(self, graph: Path) -> ov.Model:
+        """The model of an ONNX file, as OpenVINO makes it."""
+        return self._core.read_model(str(graph))
 
     def compile(self, model: ov.Model) -> ov.CompiledModel:
         """The model, compiled for the CPU."""
