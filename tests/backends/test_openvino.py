@@ -98,7 +98,7 @@ def group_norm(shape: tuple[int, ...], scale: Any, bias: Any, dtype: str, ones: 
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 4, 6), (2, 16, 96, 96)])
-@pytest.mark.parametrize(("dtype", "bound"), [("f32", 1e-7), ("bf16", 2**-7)])
+@pytest.mark.parametrize(("dtype", "bound"), [("f32", 1e-5), ("bf16", 2**-7)])
 def test_group_norms_are_simplified_and_keep_statistics_in_float32(
     shape: tuple[int, ...], dtype: str, bound: float
 ) -> None:
@@ -108,10 +108,14 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
     read, exact = group_norm(shape, scale, bias, dtype), group_norm(shape, scale, bias, "f32")
     assert _openvino_norms.simplify(read) == 1
     kinds = [node.get_type_name() for node in read.get_ops()]
-    assert (kinds.count("Multiply"), kinds.count("Add")) == (
-        1,
-        1,
-    )  # scale and bias; of ones and zeros nothing is left
+    if dtype == "f32":
+        assert "MVN" not in kinds  # written out
+        assert ("AvgPool" in kinds) == (shape[2] == 96)
+    else:
+        assert (kinds.count("Multiply"), kinds.count("Add")) == (
+            1,
+            1,
+        )  # scale and bias; of ones and zeros nothing
     if dtype == "bf16":
         data = rounded(data)
         scale, bias = rounded(scale), rounded(bias)
