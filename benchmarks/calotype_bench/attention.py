@@ -1,0 +1,123 @@
+"""How fast OpenVINO computes the attention of a bundle's UNet, beside torch: each shape by itself, in turn.
+
+`python -m calotype_bench.attention BUNDLE [--runs 15] [-o RESULT.json]` finds the shapes in the step's graph, gives
+both the same numbers in the graph's precision, and prints a line a shape, and what all of a step's take.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from calotype.backends.openvino import Compiler
+from calotype.bundle import Bundle
+from calotype_bench import paired
+from calotype_bench.statistics import Ratio, ratio
+from calotype_export import arguments
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+WARM_UPS = 2
+Shape = tuple[
+    str, tuple[int, ...], tuple[int, ...]
+]  # element type, queries and keys (B, heads, tokens, width)
+
+
+def main() -> None:
+    """Measure every shape, print a line each, and write the figures where -o says."""
+    parser = paired.command(__doc__)
+    parser.add_argument("--runs", type=arguments.positive, default=15, help="(default: %(default)s)")
+    options = parser.parse_args()
+    shapes = of_step(Bundle.open(options.bundle))
+    found = [measure(shape, times, options.runs) for shape, times in shapes.items()]
+    for each in found:
+        print(told(each))
+    total = {name: sum(each["times"] * each[name] for each in found) for name in ("openvino", "torch")}
+    print(f"all of a step: OpenVINO {1000 * total['openvino']:.0f} ms, torch {1000 * total['torch']:.0f} ms")
+    paired.write(options.output, {"shapes": found, "step": total})
+
+
+def of_step(bundle: Bundle) -> Counter[Shape]:
+    """How often each shape of attention occurs in a step for one picture."""
+    graph = bundle.root / bundle.program("unet_step").files[0].path
+    nodes: Any = Compiler().read(graph).get_ops()
+    attentions = (node for node in nodes if node.get_type_name() == "ScaledDotProductAttention")
+    return Counter(
+        (
+            node.get_element_type().get_type_name(),
+            *(tuple(node.input_value(index).get_shape()) for index in range(2)),
+        )
+        for node in attentions
+    )
+
+
+def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
+    """Median seconds of both, their ratio with its interval, how far torch's are from OpenVINO's, and the samples."""
+    dtype, queries, keys = shape
+    random = torch.Generator().manual_seed(0)
+    given = [torch.randn(each, generator=random).to(DTYPES[dtype]) for each in (queries, keys, keys)]
+    engines = (_openvino(shape, given), lambda: torch.nn.functional.scaled_dot_product_attention(*given))
+    seconds = np.zeros((WARM_UPS + runs, 2))
+    with torch.inference_mode():
+        expected, found = (np.asarray(engine().float()) for engine in engines)
+        for number, row in enumerate(seconds):
+            for which in (0, 1) if number % 2 else (1, 0):
+                begun = time.perf_counter()
+                engines[which]()
+                row[which] = time.perf_counter() - begun
+    samples: NDArray[np.float64] = seconds[WARM_UPS:]
+    one, other = np.median(samples, axis=0)
+    longer = ratio(samples[:, 0], samples[:, 1])
+    return {
+        "dtype": dtype, "queries": list(queries), "keys": list(keys), "times": times,
+        "openvino": float(one), "torch": float(other),
+        "ratio": longer.value, "interval": (longer.low, longer.high), "fastest": samples.min(axis=0).tolist(),
+        "distance": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), "samples": samples.tolist(),
+    }  # fmt: skip
+
+
+def _openvino(shape: Shape, given: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """Attention alone, with the settings of the runtime and on the memory of torch's tensors."""
+    dtype, queries, keys = shape
+    kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}[dtype]
+    inputs = [ops.parameter(each, kind) for each in (queries, keys, keys)]
+    model = ov.Model([ops.scaled_dot_product_attention(*inputs)], inputs)
+    request: Any = Compiler().compile(model).create_infer_request()
+    output = torch.empty(queries, dtype=DTYPES[dtype])
+    for index, tensor in enumerate(given):
+        request.set_input_tensor(index, _tensor(tensor, kind))
+    request.set_output_tensor(_tensor(output, kind))
+
+    def run() -> torch.Tensor:
+        request.infer()
+        return output
+
+    return run
+
+
+def _tensor(tensor: torch.Tensor, kind: ov.Type) -> ov.Tensor:
+    bits: Any = tensor.view(torch.int16).numpy() if tensor.element_size() == 2 else tensor.numpy()
+    return ov.Tensor(bits, list(tensor.shape), kind)
+
+
+def told(found: dict[str, Any]) -> str:
+    """The figures of one shape in a line."""
+    _, heads, tokens, width = found["queries"]
+    longer = Ratio(found["ratio"], *found["interval"], len(found["samples"]))
+    return (
+        f"{found['times']} of {heads} heads of {width}, {tokens} with {found['keys'][2]}, {found['dtype']}: "
+        f"OpenVINO {1000 * found['openvino']:.2f} ms, torch {1000 * found['torch']:.2f} ms, "
+        f"ratio {longer}, relative L2 {found['distance']:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(paired.carry_out(main))
