@@ -91,14 +91,14 @@ def _openvino(shape: Shape, given: list[torch.Tensor]) -> Callable[[], torch.Ten
     inputs = [ops.parameter(each, kind) for each in (queries, keys, keys)]
     model = ov.Model([ops.scaled_dot_product_attention(*inputs)], inputs)
     request: Any = Compiler().compile(model).create_infer_request()
-    output = torch.empty(queries, dtype=DTYPES[dtype])
+    memory = [*given, torch.empty(queries, dtype=DTYPES[dtype])]  # has to live as long as the request
     for index, tensor in enumerate(given):
         request.set_input_tensor(index, _tensor(tensor, kind))
-    request.set_output_tensor(_tensor(output, kind))
+    request.set_output_tensor(_tensor(memory[-1], kind))
 
     def run() -> torch.Tensor:
         request.infer()
-        return output
+        return memory[-1]
 
     return run
 

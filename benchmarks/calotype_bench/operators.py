@@ -32,7 +32,7 @@ KINDS = (
     ("attention", r"attention|mha|sdpa|flash"),
     ("convolution", r"conv(?!ert)|fprop|winograd"),
     ("matrix product", r"matmul|gemm|nvjet|fullyconnected|innerproduct|einsum"),
-    ("normalisation", r"norm|mvn|reduce|variance"),
+    ("normalisation", r"norm|mvn|reduce|variance|avgpool"),
     ("softmax", r"softmax"),
     ("activation", r"gelu|sigmoid|swish|silu|relu|tanh|erf"),
     (
