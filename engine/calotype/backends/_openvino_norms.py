@@ -6,7 +6,7 @@ another, where convolutions have them side by side. In float32 the norm is writt
 variance from differences to the mean; in bfloat16 that gains nothing, and what is left stays as it is.
 
 Layer norms of bfloat16 come out of its reader between conversions to float32 and back. Its kernel computes in float32
-all the same: without them the numbers are equal to the last bit.
+all the same: without them a norm's numbers are equal to the last bit.
 """
 
 from __future__ import annotations
