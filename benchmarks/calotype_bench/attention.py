@@ -52,8 +52,9 @@ def of_step(bundle: Bundle) -> Counter[Shape]:
     attentions = (node for node in nodes if node.get_type_name() == "ScaledDotProductAttention")
     return Counter(
         (
-            node.get_element_type().get_type_name(),
-            *(tuple(node.input_value(index).get_shape()) for index in range(2)),
+            str(node.get_element_type().get_type_name()),
+            tuple(node.input_value(0).get_shape()),
+            tuple(node.input_value(1).get_shape()),
         )
         for node in attentions
     )
@@ -63,8 +64,11 @@ def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
     """Median seconds of both, their ratio with its interval, how far torch's are from OpenVINO's, and the samples."""
     dtype, queries, keys = shape
     random = torch.Generator().manual_seed(0)
-    given = [torch.randn(each, generator=random).to(DTYPES[dtype]) for each in (queries, keys, keys)]
-    engines = (_openvino(shape, given), lambda: torch.nn.functional.scaled_dot_product_attention(*given))
+    q, k, v = (torch.randn(each, generator=random).to(DTYPES[dtype]) for each in (queries, keys, keys))
+    engines = (
+        _openvino(shape, (q, k, v)),
+        lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
+    )
     seconds = np.zeros((WARM_UPS + runs, 2))
     with torch.inference_mode():
         expected, found = (np.asarray(engine().float()) for engine in engines)
@@ -84,12 +88,12 @@ def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _openvino(shape: Shape, given: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
+def _openvino(shape: Shape, given: tuple[torch.Tensor, ...]) -> Callable[[], torch.Tensor]:
     """Attention alone, with the settings of the runtime and on the memory of torch's tensors."""
     dtype, queries, keys = shape
     kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}[dtype]
-    inputs = [ops.parameter(each, kind) for each in (queries, keys, keys)]
-    model = ov.Model([ops.scaled_dot_product_attention(*inputs)], inputs)
+    q, k, v = (ops.parameter(each, kind) for each in (queries, keys, keys))
+    model: Any = ov.Model([ops.scaled_dot_product_attention(q, k, v)], [q, k, v])
     request: Any = Compiler().compile(model).create_infer_request()
     memory = [*given, torch.empty(queries, dtype=DTYPES[dtype])]  # has to live as long as the request
     for index, tensor in enumerate(given):
@@ -111,7 +115,8 @@ def _tensor(tensor: torch.Tensor, kind: ov.Type) -> ov.Tensor:
 def told(found: dict[str, Any]) -> str:
     """The figures of one shape in a line."""
     _, heads, tokens, width = found["queries"]
-    longer = Ratio(found["ratio"], *found["interval"], len(found["samples"]))
+    low, high = found["interval"]
+    longer = Ratio(found["ratio"], low, high, len(found["samples"]))
     return (
         f"{found['times']} of {heads} heads of {width}, {tokens} with {found['keys'][2]}, {found['dtype']}: "
         f"OpenVINO {1000 * found['openvino']:.2f} ms, torch {1000 * found['torch']:.2f} ms, "
