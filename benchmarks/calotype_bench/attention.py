@@ -90,11 +90,9 @@ def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
 
 def _openvino(shape: Shape, given: tuple[torch.Tensor, ...]) -> Callable[[], torch.Tensor]:
     """Attention alone, with the settings of the runtime and on the memory of torch's tensors."""
-    dtype, queries, keys = shape
+    dtype, queries, _ = shape
     kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}[dtype]
-    q, k, v = (ops.parameter(each, kind) for each in (queries, keys, keys))
-    model: Any = ov.Model([ops.scaled_dot_product_attention(q, k, v)], [q, k, v])
-    request: Any = Compiler().compile(model).create_infer_request()
+    request: Any = Compiler().compile(_alone(shape, kind)).create_infer_request()
     memory = [*given, torch.empty(queries, dtype=DTYPES[dtype])]  # has to live as long as the request
     for index, tensor in enumerate(given):
         request.set_input_tensor(index, _tensor(tensor, kind))
@@ -105,6 +103,13 @@ def _openvino(shape: Shape, given: tuple[torch.Tensor, ...]) -> Callable[[], tor
         return memory[-1]
 
     return run
+
+
+def _alone(shape: Shape, kind: ov.Type) -> Any:
+    """A model of attention of that shape."""
+    library: Any = ov
+    q, k, v = (ops.parameter(each, kind) for each in (shape[1], shape[2], shape[2]))
+    return library.Model([ops.scaled_dot_product_attention(q, k, v)], [q, k, v])
 
 
 def _tensor(tensor: torch.Tensor, kind: ov.Type) -> ov.Tensor:
