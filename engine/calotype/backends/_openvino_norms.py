@@ -65,7 +65,7 @@ class _GroupNorm:
 
     def _of_groups(self, channels: Any) -> Any:
         """The mean of its group for each of `channels` (N, C, 1, 1)."""
-        N, C = channels.get_output_shape(0)[:2]
+        N, C = channels.get_shape()[:2]
         G = self.normal.get_output_shape(0)[1]
         groups = ops.reduce_mean(
             ops.reshape(channels, ops.constant([N, G, C // G]), False), ops.constant([2]), True
@@ -74,11 +74,21 @@ class _GroupNorm:
 
 
 def _channel_means(data: Any) -> Any:
-    """(N, C, 1, 1); of many pixels by way of means of 8 x 8, since the kernel for those is faster."""
+    """(N, C, 1, 1), by averages of whole pictures, or of 8 x 8 pixels first.
+
+    `ReduceMean` is slower where channels do not fill a register, and adds up in one order in a graph, in another in the
+    plan that was made of it.
+    """
     H, W = data.get_shape()[2:]
     if min(H, W) >= _MANY and H % 8 == W % 8 == 0:
-        data = ops.avg_pool(data, [8, 8], [0, 0], [0, 0], [8, 8], True)
-    return ops.reduce_mean(data, ops.constant([2, 3]), True)
+        return _averages(_averages(data, 8, 8), H // 8, W // 8)
+    return _averages(data, H, W)
+
+
+def _averages(data: Any, height: int, width: int) -> Any:
+    """Of each patch of so many pixels."""
+    size = [height, width]
+    return ops.avg_pool(data, size, [0, 0], [0, 0], size, True).output(0)
 
 
 def _narrow(normal: Any) -> bool:
