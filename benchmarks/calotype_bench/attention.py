@@ -7,15 +7,14 @@ both the same numbers in the graph's precision, and prints a line a shape, and w
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import torch
-from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from calotype.backends.openvino import Compiler
@@ -23,12 +22,16 @@ from calotype.bundle import Bundle
 from calotype_bench import paired
 from calotype_bench.statistics import Ratio, ratio
 from calotype_export import arguments
+from calotype_export.gates import distance
+from calotype_export.timed_run import turns, wall_seconds
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-WARM_UPS = 2
-Shape = tuple[
-    str, tuple[int, ...], tuple[int, ...]
-]  # element type, queries and keys (B, heads, tokens, width)
+DTYPES = {
+    "f32": (torch.float32, ov.Type.f32),
+    "bf16": (torch.bfloat16, ov.Type.bf16),
+    "f16": (torch.float16, ov.Type.f16),
+}
+# element type; queries and keys (B, heads, tokens, width)
+Shape = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 def main() -> None:
@@ -63,37 +66,31 @@ def of_step(bundle: Bundle) -> Counter[Shape]:
 def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
     """Median seconds of both, their ratio with its interval, how far torch's are from OpenVINO's, and the samples."""
     dtype, queries, keys = shape
-    random = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(each, generator=random).to(DTYPES[dtype]) for each in (queries, keys, keys))
+    random, kind = torch.Generator().manual_seed(0), DTYPES[dtype][0]
+    q, k, v = (torch.randn(each, generator=random).to(kind) for each in (queries, keys, keys))
     engines = (
         _openvino(shape, (q, k, v)),
         lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
     )
-    seconds = np.zeros((WARM_UPS + runs, 2))
     with torch.inference_mode():
         expected, found = (np.asarray(engine().float()) for engine in engines)
-        for number, row in enumerate(seconds):
-            for which in (0, 1) if number % 2 else (1, 0):
-                begun = time.perf_counter()
-                engines[which]()
-                row[which] = time.perf_counter() - begun
-    samples: NDArray[np.float64] = seconds[WARM_UPS:]
+        samples = turns([partial(wall_seconds, engine) for engine in engines], runs)
     one, other = np.median(samples, axis=0)
     longer = ratio(samples[:, 0], samples[:, 1])
     return {
         "dtype": dtype, "queries": list(queries), "keys": list(keys), "times": times,
         "openvino": float(one), "torch": float(other),
         "ratio": longer.value, "interval": (longer.low, longer.high), "fastest": samples.min(axis=0).tolist(),
-        "distance": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), "samples": samples.tolist(),
+        "distance": distance([found], [expected]).relative_l2, "samples": samples.tolist(),
     }  # fmt: skip
 
 
 def _openvino(shape: Shape, given: tuple[torch.Tensor, ...]) -> Callable[[], torch.Tensor]:
     """Attention alone, with the settings of the runtime and on the memory of torch's tensors."""
     dtype, queries, _ = shape
-    kind = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}[dtype]
+    torchs, kind = DTYPES[dtype]
     request: Any = Compiler().compile(_alone(shape, kind)).create_infer_request()
-    memory = [*given, torch.empty(queries, dtype=DTYPES[dtype])]  # has to live as long as the request
+    memory = [*given, torch.empty(queries, dtype=torchs)]  # has to live as long as the request
     for index, tensor in enumerate(given):
         request.set_input_tensor(index, _tensor(tensor, kind))
     request.set_output_tensor(_tensor(memory[-1], kind))

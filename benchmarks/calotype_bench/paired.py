@@ -19,6 +19,7 @@ from calotype.manifest import ProgramSpec
 from calotype_bench import machine, results
 from calotype_bench.statistics import ratio
 from calotype_export import arguments
+from calotype_export.gates import distance
 from calotype_export.timed_run import Given, in_turn, run
 
 Figures = dict[str, Any]
@@ -93,7 +94,7 @@ def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int)
     times = ratio(pairs[:, 1], pairs[:, 0])
     return {
         "before": float(before), "after": float(after), "ratio": times.value, "interval": (times.low, times.high),
-        "distance": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), "samples": pairs.tolist(),
+        "distance": distance([found], [expected]).relative_l2, "samples": pairs.tolist(),
     }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class Variant:
 
     change: str
     places: int  # that it changed
-    distance: float  # relative L2 of the outputs from the first variant's
+    distance: float  # relative L2 from the first variant, of the output that lies furthest
     samples: tuple[tuple[float, ...], ...]
 
 

@@ -6,9 +6,9 @@ speed that its memory gives it, they are compiled anew several times, in another
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,17 @@ from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
 from calotype_bench.results import Variant
 from calotype_export import signatures
+from calotype_export.gates import distance
+from calotype_export.timed_run import turns, wall_seconds
 
 UNCHANGED = "as OpenVINO reads it"
-WARM_UPS = 1  # after the run whose outputs are compared
 Progress = Callable[[int, int, str], None]
 Inputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`openings` times every variant is compiled, and run `runs` times in turn after two to warm up."""
+    """`openings` times every variant is compiled, and run `runs` times in turn, warmed up."""
 
     runs: int
     openings: int
@@ -40,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    outputs: list[NDArray[Any]]
+    outputs: list[NDArray[np.float32]]
     seconds: tuple[float, ...]
 
 
@@ -62,15 +63,14 @@ def _variants(root: Path, spec: ProgramSpec, plan: Plan) -> tuple[Variant, ...]:
     places = _places(compiler, graph)
     inputs = signatures.example(spec.inputs, 1)
     openings = [
-        _opened(compiler, graph, list(places)[:: -1 if number % 2 else 1], inputs, plan.runs)
-        for number in range(plan.openings)
+        _opened(compiler, graph, list(places), inputs, plan.runs, number) for number in range(plan.openings)
     ]
-    outputs = openings[0]
+    outputs = {change: ran.outputs for change, ran in openings[0].items()}
     return tuple(
         Variant(
             change,
             places[change],
-            _distance(outputs[change].outputs, outputs[UNCHANGED].outputs),
+            distance(outputs[change], outputs[UNCHANGED]).relative_l2,
             tuple(opening[change].seconds for opening in openings),
         )
         for change in places
@@ -84,39 +84,26 @@ def _places(compiler: Compiler, graph: Path) -> dict[str, int]:
     return {UNCHANGED: 0} | {change: places for change, places in found.items() if places}
 
 
-def _open(compiler: Compiler, graph: Path, last: str) -> Any:
-    """The graph with the rewritings up to `last`."""
+def _open(compiler: Compiler, graph: Path, changes: Sequence[str]) -> Any:
+    """The graph with the rewritings `changes`."""
     model = compiler.read_as_it_is(graph)
-    changes = list(REWRITINGS)
-    for change in changes[: changes.index(last) + 1] if last in changes else ():
+    for change in changes:
         REWRITINGS[change](model)
     return compiler.compile(model).create_infer_request()
 
 
 def _opened(
-    compiler: Compiler, graph: Path, order: Sequence[str], inputs: Inputs, runs: int
+    compiler: Compiler, graph: Path, variants: Sequence[str], inputs: Inputs, runs: int, number: int
 ) -> dict[str, _Ran]:
-    """Every variant of `order`, compiled and run in turn; each is the first of a turn as often as the others."""
-    requests = [_open(compiler, graph, change) for change in order]
+    """Every variant, compiled, in the other order every second time, and run in turn."""
+    order = range(len(variants))[:: -1 if number % 2 else 1]
+    requests = [_open(compiler, graph, variants[1 : last + 1]) for last in order]
     outputs = [_outputs(request, inputs) for request in requests]
-    seconds = np.zeros((WARM_UPS + runs, len(requests)))
-    for number, row in enumerate(seconds):
-        for place in range(len(requests)):
-            which = (place + number) % len(requests)
-            begun = time.perf_counter()
-            requests[which].infer(inputs)
-            row[which] = time.perf_counter() - begun
-    return {
-        change: _Ran(outputs[which], tuple(seconds[WARM_UPS:, which].tolist()))
-        for which, change in enumerate(order)
-    }
+    seconds = turns(
+        [partial(wall_seconds, partial(request.infer, inputs)) for request in requests], runs
+    ).T.tolist()
+    return {variants[which]: _Ran(outputs[place], tuple(seconds[place])) for place, which in enumerate(order)}
 
 
-def _outputs(request: Any, inputs: Inputs) -> list[NDArray[Any]]:
-    return [np.array(value, np.float64) for value in request.infer(inputs).values()]
-
-
-def _distance(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
-    """Relative L2 of all outputs together."""
-    apart = sum(float(np.sum((one - other) ** 2)) for one, other in zip(found, expected, strict=True))
-    return float(np.sqrt(apart / sum(float(np.sum(other**2)) for other in expected)))
+def _outputs(request: Any, inputs: Inputs) -> list[NDArray[np.float32]]:
+    return [np.array(value) for value in request.infer(inputs).values()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,31 @@ def run(program: Program, given: Given) -> tuple[dict[str, Array], float]:
 
 
 def in_turn(programs: tuple[Program, Program], given: tuple[Given, Given], runs: int) -> NDArray[np.float64]:
-    """Seconds of `runs` runs of each of two programs (runs, 2), in turn, after `WARM_UPS`; each is first in half."""
-    seconds = np.zeros((WARM_UPS + runs, 2))
+    """Seconds of `runs` runs of each of two programs (runs, 2), as `turns` makes them."""
+    return turns(
+        [partial(_seconds, program, inputs) for program, inputs in zip(programs, given, strict=True)], runs
+    )
+
+
+def turns(takes: Sequence[Callable[[], float]], runs: int) -> NDArray[np.float64]:
+    """The seconds that each of `takes` tells of itself (runs, takes), in turn, after `WARM_UPS`.
+
+    Each is the first of a turn as often as the others.
+    """
+    seconds = np.zeros((WARM_UPS + runs, len(takes)))
     for number, row in enumerate(seconds):
-        for which in (0, 1) if number % 2 else (1, 0):
-            row[which] = run(programs[which], given[which])[1]
+        for place in range(len(takes)):
+            which = (place + number + 1) % len(takes)
+            row[which] = takes[which]()
     return seconds[WARM_UPS:]
+
+
+def wall_seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def _seconds(program: Program, inputs: Given) -> float:
+    return run(program, inputs)[1]
