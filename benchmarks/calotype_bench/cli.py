@@ -125,9 +125,7 @@ def _techniques(commands_of: Any) -> None:
     )
     add("--openings", type=arguments.positive, default=6,
         help="how often every variant is compiled, the runs being made of each (default: %(default)s)")  # fmt: skip
-    add("--threads", type=arguments.positive, help="(default: OpenVINO's choice)")
-    add("--title", default="", help="what this is, for reports (default: the bundle's name)")
-    add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
+    _written(parser)
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
@@ -146,9 +144,15 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         help="of every bundle; several: openvino,onnxruntime (default: auto)",
     )
     add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
-    add("--threads", type=arguments.positive, help="(default: the libraries' choice)")
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
+    _written(parser)
+
+
+def _written(parser: argparse.ArgumentParser) -> None:
+    """What every command has that measures and writes a result."""
+    add = parser.add_argument
+    add("--threads", type=arguments.positive, help="(default: the libraries' choice)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
     add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
 

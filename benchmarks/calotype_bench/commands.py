@@ -122,11 +122,10 @@ def compare(options: argparse.Namespace) -> None:
 def techniques(options: argparse.Namespace) -> None:
     """Run the variants of each program in turn, print a table, and write the result where -o says."""
     results.check_writable(options.output)
-    if "openvino" not in backends.installed():
-        raise BackendError("techniques: OpenVINO is not installed", 'pip install "calotype[openvino]"')
+    bundle = Bundle.open(options.bundle)
+    backend = backends.choose("openvino", bundle.manifest.precision)
     from calotype_bench import techniques as gaining  # imports openvino
 
-    bundle = Bundle.open(options.bundle)
     plan = gaining.Plan(options.runs, options.openings, options.threads)
     found = gaining.measure(bundle, plan, _progress)
     result = Techniques(
@@ -134,7 +133,7 @@ def techniques(options: argparse.Namespace) -> None:
         command=("calotype-bench", *options.arguments),
         machine=machine.describe(),
         bundles=rows.described([bundle]),
-        backend="openvino",
+        backend=backend,
         programs=found,
     )
     print(report_text.techniques(result))
