@@ -112,10 +112,8 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
         assert "MVN" not in kinds  # written out
         assert kinds.count("AvgPool") == (4 if shape[2] == 96 else 2)  # of means and of variances
     else:
-        assert (kinds.count("Multiply"), kinds.count("Add")) == (
-            1,
-            1,
-        )  # scale and bias; of ones and zeros nothing
+        # scale and bias; of ones and zeros nothing is left
+        assert (kinds.count("Multiply"), kinds.count("Add")) == (1, 1)
     if dtype == "bf16":
         data = rounded(data)
         scale, bias = rounded(scale), rounded(bias)

@@ -41,6 +41,9 @@ def test_openvino_tells_of_the_graph_that_it_runs(monkeypatch: pytest.MonkeyPatc
     spec = Bundle.open(root).program("vae_decoder")
     (found,) = profile_openvino.profile(Task(root, spec, "openvino", "cpu", 1, 1))
     assert read == [root / spec.files[0].path]
+    model: Any = original(Compiler(1), read[0])
+    norms = [node.get_type_name() for node in model.get_ops()].count("AvgPool")
+    assert norms > 0  # which the ONNX file has none of
     assert found
 
 
