@@ -58,12 +58,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
     driver.quit()
 
 
+def show(browser: Any, page: Path, size: tuple[int, int]) -> None:
+    browser.set_window_size(*size)
+    browser.get(page.as_uri())
+
+
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_a_browser_shows_every_figure_within_the_window(
     browser: Any, made_page: Path, size: tuple[int, int]
 ) -> None:
-    browser.set_window_size(*size)
-    browser.get(made_page.as_uri())
+    show(browser, made_page, size)
 
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
@@ -89,8 +93,7 @@ def test_a_browser_shows_every_figure_within_the_window(
 
 
 def test_bars_are_as_long_as_what_they_stand_for(browser: Any, made_page: Path) -> None:
-    browser.set_window_size(*DESKTOP)
-    browser.get(made_page.as_uri())
+    show(browser, made_page, DESKTOP)
     widths = browser.execute_script(
         "return [...document.querySelector('.latency').querySelectorAll('.bar')]"
         ".map(b => b.getBoundingClientRect().width)"
@@ -102,8 +105,7 @@ def test_bars_are_as_long_as_what_they_stand_for(browser: Any, made_page: Path) 
 
 
 def test_what_was_lost_looks_other_than_what_was_gained(browser: Any, made_page: Path) -> None:
-    browser.set_window_size(*DESKTOP)
-    browser.get(made_page.as_uri())
+    show(browser, made_page, DESKTOP)
     bars = browser.execute_script(
         "return [...[...document.querySelectorAll('.waterfall')].pop().querySelectorAll('.bar')].map(b =>"
         " [b.getBoundingClientRect().left, b.getBoundingClientRect().width, getComputedStyle(b).backgroundColor])"
@@ -115,8 +117,7 @@ def test_what_was_lost_looks_other_than_what_was_gained(browser: Any, made_page:
 
 
 def test_a_phone_shows_tables_of_pictures_without_scrolling(browser: Any, own_page: Path) -> None:
-    browser.set_window_size(*PHONE)
-    browser.get(own_page.as_uri())
+    show(browser, own_page, PHONE)
     widths = browser.execute_script(
         "return [...document.querySelectorAll('.fidelity .scroll')].map(e => [e.scrollWidth, e.clientWidth])"
     )
@@ -126,8 +127,7 @@ def test_a_phone_shows_tables_of_pictures_without_scrolling(browser: Any, own_pa
 
 
 def test_no_legend_covers_a_curve(browser: Any, own_page: Path) -> None:
-    browser.set_window_size(*DESKTOP)
-    browser.get(own_page.as_uri())
+    show(browser, own_page, DESKTOP)
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('.curve svg')].map(s => ['#axes_1', '#legend_1']"
         ".map(name => s.querySelector(name).getBoundingClientRect()).map(box => [box.top, box.bottom]))"
