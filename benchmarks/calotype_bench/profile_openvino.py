@@ -24,9 +24,12 @@ def profile(task: Task) -> list[dict[str, float]]:
     for number in range(1, task.runs + 2):
         request.infer(inputs)
         spent: dict[str, float] = {}
-        for counter in request.profiling_info:  # its times are means over all runs so far
+        for counter in request.profiling_info:  # means over all runs so far, in whole microseconds
             fused = counter.node_type == "Subgraph" and counter.node_name in attentions
             name = "attention" if fused else counter.node_type
             spent[name] = spent.get(name, 0.0) + number * counter.real_time.total_seconds()
         so_far.append(spent)
-    return [{name: after[name] - before[name] for name in after} for before, after in pairwise(so_far)]
+    # rounding of the means can leave less than nothing to what hardly takes time
+    return [
+        {name: max(after[name] - before[name], 0.0) for name in after} for before, after in pairwise(so_far)
+    ]
