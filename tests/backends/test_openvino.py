@@ -124,6 +124,31 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
     assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_added_to_channels_before_a_norm_goes_into_its_terms(first: bool) -> None:
+    """As a time embedding is, of which the mean of a group must know."""
+    random = np.random.default_rng(0)
+    shape = (2, 8, 6, 4)
+    scale, bias = (random.uniform(0.5, 2, 8).astype(np.float32) for _ in range(2))
+    models = [group_norm(shape, scale, bias, "f32") for _ in range(2)]
+    for model in models:
+        given = next(node for node in model.get_ordered_ops() if node.get_type_name() == "Convert")
+        (rows,) = given.output(0).get_target_inputs()
+        embedding = ops.parameter((2, 8, 1, 1), np.float32)
+        sides = (given, embedding) if first else (embedding, given)
+        rows.replace_source_output(ops.add(*sides).output(0))
+        model.add_parameters([embedding])
+    before, after = models
+    assert _openvino_norms.simplify(after) == 1
+    whole = [node for node in after.get_ops() if list(node.get_output_shape(0)) == list(shape)]
+    assert [node.get_type_name() for node in whole].count("Add") == 1  # the last, of the summand
+    inputs = [random.standard_normal(size).astype(np.float32) * 3 for size in (shape, (2, 8, 1, 1))]
+    expected, found = (
+        next(iter(ov.compile_model(each, "CPU", SETTINGS)(inputs).values())) for each in (before, after)
+    )
+    assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def layer_norm(dtype: str, behind: str) -> Any:
     """A layer norm in float32 of what is of `dtype`, and as `behind` afterwards, as OpenVINO reads it from a graph."""
     data = ops.parameter((2, 5, 24), np.float32)

@@ -3,7 +3,8 @@
 Group norms in a bundle are instance norms of one row a group, whose scale is ones and whose bias zeros, scaled channel
 by channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same, and needs the channels one after
 another, where convolutions have them side by side. In float32 the norm is written out, channel by channel, with the
-variance from differences to the mean; in bfloat16 that gains nothing, and what is left stays as it is.
+variance from differences to the mean, and what was added to whole channels before, as a time embedding is, goes into
+its terms; in bfloat16 that gains nothing, and what is left stays as it is.
 
 Layer norms of bfloat16 come out of its reader between conversions to float32 and back. Its kernel computes in float32
 all the same: without them a norm's numbers are equal to the last bit.
@@ -53,13 +54,18 @@ class _GroupNorm:
 
     def write_out(self) -> None:
         """Means and variances of channels, then of groups, and a factor and a summand of each channel."""
-        mean = self._of_groups(_channel_means(self.data))
-        apart = ops.subtract(self.data, mean)
+        data, added = _parted(self.data)
+        means = _channel_means(data)
+        if added is None:
+            offset = self._of_groups(means)
+        else:
+            offset = ops.subtract(self._of_groups(ops.add(means, added).output(0)), added)
+        apart = ops.subtract(data, offset)
         variance = self._of_groups(_channel_means(ops.multiply(apart, apart).output(0)))
         epsilon = ops.constant(np.float32(self.normal.get_attributes()["eps"]))
         factor = ops.divide(self.scaled.input_value(1), ops.sqrt(ops.add(variance, epsilon)))
-        summand = ops.subtract(self.moved.input_value(1), ops.multiply(mean, factor))
-        whole = ops.add(ops.multiply(self.data, factor), summand)
+        summand = ops.subtract(self.moved.input_value(1), ops.multiply(offset, factor))
+        whole = ops.add(ops.multiply(data, factor), summand)
         for use in self.moved.output(0).get_target_inputs():
             use.replace_source_output(whole.output(0))
 
@@ -71,6 +77,21 @@ class _GroupNorm:
             ops.reshape(channels, ops.constant([N, G, C // G]), False), ops.constant([2]), True
         )
         return ops.reshape(ops.tile(groups, ops.constant([1, 1, C // G])), ops.constant([N, C, 1, 1]), False)
+
+
+def _parted(data: Any) -> tuple[Any, Any | None]:
+    """`data` (N, C, H, W) as a picture and what is added to its channels (N, C, 1, 1), where it is such a sum.
+
+    A sum with one number a channel is computed with the channels apart, between two new layouts. The bias of a
+    convolution is no such sum: it is the convolution's own.
+    """
+    total = data.get_node()
+    if total.get_type_name() == "Add":
+        for picture, added in (total.input_values(), total.input_values()[::-1]):
+            of_channels = list(added.get_shape()) == [*data.get_shape()[:2], 1, 1] != list(data.get_shape())
+            if of_channels and picture.get_node().get_type_name() != "Convolution":
+                return picture, added
+    return data, None
 
 
 def _channel_means(data: Any) -> Any:
