@@ -7,6 +7,7 @@ both the same numbers in the graph's precision, and prints a line a shape, and w
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,7 @@ DTYPES = {
     "bf16": (torch.bfloat16, ov.Type.bf16),
     "f16": (torch.float16, ov.Type.f16),
 }
+REST = 0.25  # seconds before each: threads of the library before it may still wait for work in a loop
 # element type; queries and keys (B, heads, tokens, width)
 Shape = tuple[str, tuple[int, ...], tuple[int, ...]]
 
@@ -74,7 +76,7 @@ def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
     )
     with torch.inference_mode():
         expected, found = (np.asarray(engine().float()) for engine in engines)
-        samples = turns([partial(wall_seconds, engine) for engine in engines], runs)
+        samples = turns([partial(_rested, engine) for engine in engines], runs)
     one, other = np.median(samples, axis=0)
     longer = ratio(samples[:, 0], samples[:, 1])
     return {
@@ -83,6 +85,13 @@ def measure(shape: Shape, times: int, runs: int) -> dict[str, Any]:
         "ratio": longer.value, "interval": (longer.low, longer.high), "fastest": samples.min(axis=0).tolist(),
         "distance": distance([found], [expected]).relative_l2, "samples": samples.tolist(),
     }  # fmt: skip
+
+
+def _rested(engine: Callable[[], object]) -> float:
+    """How long a second call takes, after a rest and a first one."""
+    time.sleep(REST)
+    engine()
+    return wall_seconds(engine)
 
 
 def _openvino(shape: Shape, given: tuple[torch.Tensor, ...]) -> Callable[[], torch.Tensor]:
