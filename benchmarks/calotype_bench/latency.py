@@ -135,9 +135,8 @@ class _Bench:
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return None
-        ready = self._workers[index].ready
-        self.ready.setdefault(index, ready)
-        return ready
+        self.ready.setdefault(index, self._workers[index].ready)
+        return self._workers[index].ready
 
     def draw(self, index: int, take: _Take, job: Job | None = None, save: str = "") -> Drawn | None:
         """None, and a failure of that job noted, where it cannot. `job`: in place of the one that is measured."""
@@ -168,9 +167,9 @@ class _Bench:
         if opening:
             random.Random(opening).shuffle(self._turn)
 
-    def close(self, *indices: int) -> None:
-        """End these workers, or all of them."""
-        for index in indices or tuple(self._workers):
+    def close(self, first: int = 0) -> None:
+        """End the workers of this engine and of those behind it."""
+        for index in [index for index in self._workers if index >= first]:
             self._workers.pop(index).close()
 
 
@@ -211,6 +210,10 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
         for index in bench.able(take):
             if bench.engines[index].device != "cpu":
                 bench.draw(index, take)
+        if take is takes[-1]:
+            bench.close(
+                bench.sampled
+            )  # what is only compared with has drawn, and holds gigabytes at full size
         for _ in range(rounds):
             for index in bench.able(take):
                 time.sleep(_PAUSE)
@@ -226,7 +229,7 @@ def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> 
                 take.warm(index, first, ready)
                 if first is not None:
                     take.add(index, bench.draw(index, take, save=take.file(index)), opening)
-                bench.close(index)
+                bench.close()
 
 
 def _measurement(bench: _Bench, take: _Take, runs: int) -> Measurement:

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from calotype_bench import latency, report_text
 from calotype_bench.conversation import PeerError, Worker
-from calotype_bench.jobs import Engine, Job
+from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.latency import Order, Reports
 from calotype_bench.measurement import Measurement, compare
 from tests.bundles import bundle, checkpoint
@@ -121,6 +121,29 @@ def test_runs_are_shared_among_openings_of_every_engine(most: list[int]) -> None
             assert row.openings == [0, 0, 1]
             assert row.fidelity is not None
             assert len(row.starts) == starts  # a process starts once, with the first job
+
+
+def test_what_is_only_compared_with_is_gone_before_runs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    draw, close = Worker.draw, Worker.close
+
+    def drawing(self: Worker, job: Job, save: str = "") -> Drawn:
+        done.append(f"{self.engine.name} draws")
+        return draw(self, job, save)
+
+    def closing(self: Worker) -> None:
+        done.append(f"{self.engine.name} ends")
+        close(self)
+
+    monkeypatch.setattr(Worker, "draw", drawing)
+    monkeypatch.setattr(Worker, "close", closing)
+    *_, found = latency.measure([CALOTYPE], [JOB, JOB], Order(2, 2), references=[EAGER])
+
+    first = ["calotype draws", "eager draws", "calotype draws"]
+    last = ["calotype draws", "eager draws", "eager ends", "calotype draws", "calotype ends"]
+    assert done[: len(first) + len(last)] == first + last
+    assert "eager draws" not in done[len(first) + len(last) :]
+    assert [measurement.reference for measurement in found] == ["eager fp32"] * 2
 
 
 def test_what_is_known_is_told_after_each_opening() -> None:
