@@ -135,8 +135,9 @@ class _Bench:
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return None
-        self.ready.setdefault(index, self._workers[index].ready)
-        return self._workers[index].ready
+        ready = self._workers[index].ready
+        self.ready.setdefault(index, ready)
+        return ready
 
     def draw(self, index: int, take: _Take, job: Job | None = None, save: str = "") -> Drawn | None:
         """None, and a failure of that job noted, where it cannot. `job`: in place of the one that is measured."""
@@ -211,9 +212,7 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
             if bench.engines[index].device != "cpu":
                 bench.draw(index, take)
         if take is takes[-1]:
-            bench.close(
-                bench.sampled
-            )  # what is only compared with has drawn, and holds gigabytes at full size
+            bench.close(bench.sampled)  # what is only compared with holds gigabytes at full size
         for _ in range(rounds):
             for index in bench.able(take):
                 time.sleep(_PAUSE)
