@@ -7,17 +7,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from calotype.errors import BackendError
 from calotype_bench.environments import reason
 
+if TYPE_CHECKING:
+    import torch
+
 _RUNS = 7
-_SIDES = {
-    "cpu": 2048,
-    "cuda": 8192,
-}  # of the matrices: large enough to fill the machine, small enough to be quick
+# Of square matrices, and pixels of a picture's side. The last is large enough to fill the machine and small enough to
+# be quick, but not where there are no kernels (bfloat16 in torch without AVX-512: 0.3 GFLOP/s).
+_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 8192)}
+_PIXELS = (8, 16, 32, 64)
+_SHORT = 0.1  # seconds: what takes no longer is tried at its next size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,10 @@ class Rates:
 
 
 def measure(precision: str, device: str, threads: int | None = None) -> Rates:
-    """Measure in a process of its own, so that torch is not in the caller's. BackendError."""
+    """Measure in a process of its own, so that torch is not in the caller's. BackendError.
+
+    What half precision allows can also be computed in float32: the better of both is the rate in half precision.
+    """
     command = [sys.executable, "-m", "calotype_bench.rates", precision, device, str(threads or 0)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -56,35 +64,58 @@ def _main() -> None:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    side = _SIDES[device.partition(":")[0]]
+    with torch.inference_mode():
+        found = _measured(device, dtype)
+        if dtype != torch.float32:
+            found = found.better(_measured(device, torch.float32))
+    print(json.dumps(asdict(found)))
+
+
+def _measured(device: str, dtype: torch.dtype) -> Rates:
+    """At the largest sizes that are quick."""
+    import torch
 
     def wait() -> None:
         if device != "cpu":
             torch.cuda.synchronize()
 
-    with torch.inference_mode():
+    def product(side: int) -> Callable[[], object]:
         left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        product = _best(lambda: left @ right, wait)
-        # a layer of the UNet's own: 320 channels of 64 by 64, guidance on, channels last
-        batch, channels, pixels = (2 if device == "cpu" else 16), 320, 64
+        return lambda: left @ right
+
+    # a layer of the UNet's own: 320 channels of 64 by 64, guidance on, channels last
+    batch, channels = (2 if device == "cpu" else 16), 320
+
+    def convolution(pixels: int) -> Callable[[], object]:
         picture = torch.randn(batch, channels, pixels, pixels, device=device, dtype=dtype)
         kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
         picture, kernel = (each.to(memory_format=torch.channels_last) for each in (picture, kernel))
-        convolution = _best(lambda: torch.nn.functional.conv2d(picture, kernel, padding=1), wait)
-    operations = 2 * batch * channels * pixels * pixels * channels * 9
-    print(json.dumps({"product": 2 * side**3 / product, "convolution": operations / convolution}))
+        return lambda: torch.nn.functional.conv2d(picture, kernel, padding=1)
+
+    side, seconds = best(product, _SIDES[device.partition(":")[0]], wait)
+    pixels, layer = best(convolution, _PIXELS, wait)
+    return Rates(2 * side**3 / seconds, 2 * batch * channels * pixels * pixels * channels * 9 / layer)
 
 
-def _best(run: Callable[[], object], wait: Callable[[], None]) -> float:
-    """Median seconds of the faster half of some runs: what the machine can do, without its worst moments."""
-    seconds: list[float] = []
-    for _ in range(_RUNS + 2):
+def best(
+    made: Callable[[int], Callable[[], object]], sizes: Sequence[int], wait: Callable[[], None]
+) -> tuple[int, float]:
+    """The size taken, and median seconds of the faster half of some runs: the machine without its worst moments."""
+
+    def timed(run: Callable[[], object]) -> float:
         wait()
         begun = time.perf_counter()
         run()
         wait()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(sorted(seconds[2:])[: _RUNS // 2 + 1])
+        return time.perf_counter() - begun
+
+    size, *larger = sizes
+    run = made(size)
+    while min(timed(run) for _ in range(2)) <= _SHORT and larger:  # of the two the first may choose kernels
+        size = larger.pop(0)
+        run = made(size)
+    seconds = sorted(timed(run) for _ in range(_RUNS))
+    return size, statistics.median(seconds[: _RUNS // 2 + 1])
 
 
 if __name__ == "__main__":

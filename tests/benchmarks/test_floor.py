@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -53,6 +55,19 @@ def test_rates_are_measured_in_a_process_of_their_own() -> None:
     found = rates.measure("fp32", "cpu", threads=1)
     for rate in (found.product, found.convolution):
         assert 1e8 < rate < 1e14
+
+
+def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> None:
+    tried: list[int] = []
+
+    def made(size: int) -> Callable[[], object]:
+        return lambda: [tried.append(size), time.sleep(0.11 if size == 3 else 0.001)]
+
+    assert rates.best(made, (1, 2), lambda: None)[0] == 2
+    size, seconds = rates.best(made, (1, 3, 4), lambda: None)
+    assert size == 3
+    assert 0.11 < seconds < 1
+    assert 4 not in tried
 
 
 def test_a_machine_is_as_fast_as_at_its_best() -> None:
