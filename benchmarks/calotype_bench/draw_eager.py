@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import timeit
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ from calotype_bench.worker import Drawer
 # By name of engine, how torch.compile goes about it: every kernel tuned, or recorded as graphs alone.
 MODES = {"compile": "max-autotune", "compile-reduce-overhead": "reduce-overhead"}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Times as long as in float32. With kernels a product takes less; without (bf16 on x86 without AVX-512) 100 to 300.
+_SLOWEST = 20.0
 
 
 def library(_: Engine) -> Any:
@@ -24,9 +27,14 @@ def library(_: Engine) -> Any:
 
 
 def load(engine: Engine) -> Drawer:
-    """Load a checkpoint as a text-to-image pipeline, with its safety checker, convolutions in channels-last order."""
+    """Load a checkpoint as a text-to-image pipeline, with its safety checker, convolutions in channels-last order.
+
+    RuntimeError where torch has no kernels for the processor: one picture would take as long as a hundred in float32.
+    """
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
+    if engine.device == "cpu":
+        check_kernels(engine.dtype, product_seconds(torch.float32), product_seconds(DTYPES[engine.dtype]))
     pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
     for module in (pipeline.unet, pipeline.vae):
@@ -54,6 +62,22 @@ def load(engine: Engine) -> Drawer:
     on_gpu = engine.device != "cpu"
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
     return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
+
+
+def check_kernels(dtype: str, in_fp32: float, in_dtype: float) -> None:
+    """RuntimeError where a product takes so much longer in `dtype` that torch cannot have kernels for it."""
+    if in_dtype > _SLOWEST * in_fp32:
+        raise RuntimeError(
+            f"torch has no kernels in {dtype} for this processor: "
+            f"a product takes {in_dtype / in_fp32:.0f} times as long as in fp32"
+        )
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """Of two matrices of 512x512, the least of some runs."""
+    left, right = (torch.ones(512, 512, dtype=dtype) for _ in range(2))
+    with torch.inference_mode():
+        return min(timeit.repeat(lambda: left @ right, number=1, repeat=7))
 
 
 def fp32_noise(job: Job, pipeline: Any, dtype: torch.dtype) -> torch.Tensor:
