@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from calotype.backends import (
     _host,
     _openvino_attention,
     _openvino_norms,
+    _openvino_widening,
     _plans,
 )
 from calotype.backends._buffers import Buffer, BufferedProgram, HostBuffer
@@ -27,6 +29,7 @@ from calotype.manifest import ProgramSpec, TensorSpec
 DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 # of every graph that is read, in this order, in place; each tells how many places it changed
 REWRITINGS: Mapping[str, Callable[[ov.Model], int]] = {
+    "float32 for bfloat16": _openvino_widening.simplify,
     "norms": _openvino_norms.simplify,
     "masked attention": _openvino_attention.simplify,
 }
@@ -37,7 +40,8 @@ def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> S
 
     The precision hint is f32, always: it leaves bf16 nodes of a graph in bf16 and everything else in float32.
     A bf16 hint would round `state` before it is mixed into the UNet's input, and where a CPU has no float16 the
-    f16 hint means bf16 without a word. float16 nodes are computed in float32.
+    f16 hint means bf16 without a word. float16 nodes are computed in float32, and bfloat16 ones where a CPU has neither
+    AVX-512 nor other instructions for them.
     """
     if options.kind != "cpu":
         raise BackendError(
@@ -75,9 +79,14 @@ class Compiler:
         if profiled:
             self._settings["PERF_COUNT"] = "YES"
 
-    def read(self, graph: Path) -> ov.Model:
-        """The model of an ONNX file, rewritten."""
+    def read(self, graph: Path, weights: Mapping[str, Array] = MappingProxyType({})) -> ov.Model:
+        """The model of an ONNX file, rewritten; `weights`, by name, in place of its own (uint16 for bfloat16)."""
         model = self.read_as_it_is(graph)
+        nodes: Iterable[Any] = model.get_ops()
+        constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
+        for name, weight in weights.items():
+            constant = constants[name]
+            constant.output(0).replace(ov.op.Constant(_tensor(constant, weight)).output(0))
         for rewrite in REWRITINGS.values():
             rewrite(model)
         return model
@@ -107,15 +116,11 @@ class _Engine:
         self._request = compiled.create_infer_request()
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
-        model = self._compiler.read(self._graph)
-        nodes: Iterable[Any] = model.get_ops()
-        constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
-        for name, weight in weights.items():
-            constant = constants[name]
-            replacement = ov.op.Constant(_tensor(constant, weight))
-            constant.output(0).replace(replacement.output(0))
+        model = self._compiler.read(self._graph, weights)
         self._request = self._compiler.compile(model).create_infer_request()
-        self._weights = tuple(weights.values())  # the constants are this memory, and no copy of it
+        self._weights = tuple(
+            weights.values()
+        )  # the constants are this memory, where they are not made float32
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
