@@ -29,11 +29,12 @@ def library(_: Engine) -> Any:
 def load(engine: Engine) -> Drawer:
     """Load a checkpoint as a text-to-image pipeline, with its safety checker, convolutions in channels-last order.
 
-    RuntimeError where torch has no kernels for the processor: one picture would take as long as a hundred in float32.
+    RuntimeError where it is timed and torch has no kernels for the processor: a picture would take as long as a hundred
+    in float32.
     """
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
-    if engine.device == "cpu":
+    if engine.device == "cpu" and engine.timed and engine.dtype != "fp32":
         check_kernels(engine.dtype, product_seconds(torch.float32), product_seconds(DTYPES[engine.dtype]))
     pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
@@ -68,8 +69,8 @@ def check_kernels(dtype: str, in_fp32: float, in_dtype: float) -> None:
     """RuntimeError where a product takes so much longer in `dtype` that torch cannot have kernels for it."""
     if in_dtype > _SLOWEST * in_fp32:
         raise RuntimeError(
-            f"torch has no kernels in {dtype} for this processor: "
-            f"a product takes {in_dtype / in_fp32:.0f} times as long as in fp32"
+            f"torch takes {in_dtype / in_fp32:.0f} times as long for a product in {dtype} as in fp32: "
+            f"it has no kernels for this processor"
         )
 
 

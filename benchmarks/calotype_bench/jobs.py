@@ -18,6 +18,7 @@ class Engine:
     dtype: str = "fp32"  # fp32, fp16 or bf16
     device: str = "cpu"
     threads: int | None = None  # None: the library's own choice
+    timed: bool = True  # False: what it draws matters, and not for how long
 
     @property
     def label(self) -> str:

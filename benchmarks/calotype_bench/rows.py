@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import hashlib
 import math
@@ -51,7 +52,8 @@ def compared(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Eng
     reference, *others = (
         peers.engine(name, options.against, options.device, options.threads) for name in names
     )
-    return _distinct([reference, *_ours(options, bundles), *others])
+    engines = _distinct([reference, *_ours(options, bundles), *others])
+    return [dataclasses.replace(engine, timed=False) for engine in engines]
 
 
 def exact(options: argparse.Namespace, engines: Sequence[Engine]) -> list[Engine]:
