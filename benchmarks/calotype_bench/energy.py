@@ -15,7 +15,7 @@ class Meter:
     """Reads every counter that there is."""
 
     def __init__(self, rapl: Path = RAPL, nvml: str = "libnvidia-ml.so.1") -> None:
-        self._packages = [path for path in sorted(rapl.glob("intel-rapl:?")) if _readable(path / "energy_uj")]
+        self._packages = [path for path in sorted(rapl.glob("intel-rapl:?")) if _is_package(path)]
         self._gpus = _Gpus(nvml)
         self.joules: float | None = None  # of the last `measuring`
 
@@ -67,9 +67,10 @@ class _Gpus:
         return found
 
 
-def _readable(path: Path) -> bool:
+def _is_package(path: Path) -> bool:
+    """Whether it counts a processor and can be read; the platform's own counter, `psys`, has the processor in it."""
     try:
-        path.read_text()
+        (path / "energy_uj").read_text()
+        return (path / "name").read_text().startswith("package")
     except OSError:
         return False
-    return True
