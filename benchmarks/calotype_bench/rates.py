@@ -63,6 +63,7 @@ def _main() -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False  # which would round what float32's convolutions are given
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     with torch.inference_mode():
         found = _measured(device, dtype)
