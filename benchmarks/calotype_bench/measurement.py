@@ -102,10 +102,12 @@ class Measurement:
         return ", ".join(map(str, sorted(found)))
 
     def order(self) -> str:
-        """How often each engine drew, and in how many processes where there were several."""
+        """How often each engine drew (or has drawn so far), and in how many processes where there were several."""
+        taken = max((len(row.samples) for row in self.rows), default=0)
+        so_far = f"{taken} of " if 0 < taken < self.runs else ""
         openings = max((len(set(row.openings)) for row in self.rows), default=0)
         shared = f", shared among {openings} processes of each" if openings > 1 else ""
-        return f"{self.runs} runs of each in turn{shared}"
+        return f"{so_far}{self.runs} runs of each in turn{shared}"
 
 
 @dataclass(frozen=True, slots=True)

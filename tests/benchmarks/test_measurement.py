@@ -90,3 +90,11 @@ def test_ratios_are_to_the_first_row_that_could_be_measured_and_never_without_fi
     assert texts == ["1", "2.500 (2.500 to 2.500)", "another picture", "not compared"]
     table = report_text.table(Measurement(JOB, 6, "eager fp32", rows))
     assert "could not be measured: it is gone" in table
+
+
+def test_a_measurement_that_was_stopped_tells_how_much_of_it_there_is() -> None:
+    rows = (row(1.0, None), row(2.0, None))
+    drawn = len(rows[0].samples)
+
+    assert Measurement(Job("", 1, 0), drawn, "", rows).order().startswith(f"{drawn} runs of each")
+    assert Measurement(Job("", 1, 0), 9, "", rows).order().startswith(f"{drawn} of 9 runs of each")
