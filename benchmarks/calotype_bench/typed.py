@@ -8,11 +8,11 @@ import types
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-_PLAIN: Mapping[Any, str] = {str: "a text", int: "a whole number", float: "a number"}
+_PLAIN: Mapping[Any, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
-    """`value` as `kind`: a dataclass, `tuple[T, ...]`, `Mapping[str, T]`, a union, str, int, float, None or Any.
+    """`value` as `kind`: a dataclass, `tuple[T, ...]`, `Mapping[str, T]`, a union, str, int, float, bool, None or Any.
 
     ValueError, which names the field, where it is none.
     """
@@ -61,7 +61,7 @@ def _either(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
         raise ValueError(f"{where}: expected {_PLAIN[kind]}, found {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where}: expected a finite number, found {value}")
