@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,12 @@ REWRITINGS: Mapping[str, Callable[[ov.Model], int]] = {
     "norms": _openvino_norms.simplify,
     "masked attention": _openvino_attention.simplify,
 }
+
+
+def rewrite(model: ov.Model) -> None:
+    """All of `REWRITINGS`, in place."""
+    for change in REWRITINGS.values():
+        change(model)
 
 
 def load(root: Path, specs: Sequence[ProgramSpec], options: BackendOptions) -> Sequence[Program]:
@@ -79,16 +84,10 @@ class Compiler:
         if profiled:
             self._settings["PERF_COUNT"] = "YES"
 
-    def read(self, graph: Path, weights: Mapping[str, Array] = MappingProxyType({})) -> ov.Model:
-        """The model of an ONNX file, rewritten; `weights`, by name, in place of its own (uint16 for bfloat16)."""
+    def read(self, graph: Path) -> ov.Model:
+        """The model of an ONNX file, rewritten."""
         model = self.read_as_it_is(graph)
-        nodes: Iterable[Any] = model.get_ops()
-        constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
-        for name, weight in weights.items():
-            constant = constants[name]
-            constant.output(0).replace(ov.op.Constant(_tensor(constant, weight)).output(0))
-        for rewrite in REWRITINGS.values():
-            rewrite(model)
+        rewrite(model)
         return model
 
     def read_as_it_is(self, graph: Path) -> ov.Model:
@@ -116,11 +115,16 @@ class _Engine:
         self._request = compiled.create_infer_request()
 
     def replace_weights(self, weights: Mapping[str, Array]) -> None:
-        model = self._compiler.read(self._graph, weights)
+        model = self._compiler.read_as_it_is(self._graph)
+        nodes: Iterable[Any] = model.get_ops()
+        constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
+        for name, weight in weights.items():
+            constant = constants[name]
+            replacement = ov.op.Constant(_tensor(constant, weight))
+            constant.output(0).replace(replacement.output(0))
+        rewrite(model)  # afterwards, since it may make constants of another type
         self._request = self._compiler.compile(model).create_infer_request()
-        self._weights = tuple(
-            weights.values()
-        )  # the constants are this memory, where they are not made float32
+        self._weights = tuple(weights.values())  # where no constant was made float32, it is this memory
 
     def buffer(self, tensor: TensorSpec) -> Buffer:
         array = np.zeros(tensor.shape, tensor.dtype)
