@@ -1,7 +1,8 @@
-"""Environments for peers whose packages cannot live beside ours: made once, kept in the user's cache."""
+"""Environments of peers, each with its own packages: made once, kept in the user's cache."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -13,8 +14,12 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock
+
 Say = Callable[[str], None]
 PACKAGE = Path(__file__).parent
+# What peers have in the version of this environment, so that packages alone differ.
+SAME = frozenset({"torch", "diffusers", "transformers", "accelerate"})
 
 
 class PeerError(Exception):
@@ -27,20 +32,36 @@ def cache() -> Path:
 
 
 def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say) -> str:
-    """The interpreter of an environment with `packages`, torch in this environment's version, and without `unwanted`.
+    """The interpreter of an environment with `packages`, those of `SAME` in this environment's version, and without
+    `unwanted`.
 
-    It is made where there is none yet, with a log beside it. PeerError where something cannot be installed.
+    It is made where there is none yet, with a log in it. PeerError where something cannot be installed.
     """
-    torch = f"torch=={metadata.version('torch').partition('+')[0]}"
-    wanted = [torch if package == "torch" else package for package in packages]
+    wanted = [_pinned(package) if package in SAME else package for package in packages]
     digest = hashlib.sha256("\n".join((*wanted, *unwanted)).encode()).hexdigest()[:8]
     root = cache() / f"{name}-{digest}"
     interpreter = root / "bin" / "python"
-    if (root / "ready").is_file():
-        return str(interpreter)
-    say(f"installing {', '.join(packages)} in an environment of its own")
+    with _alone(root):
+        if not (root / "ready").is_file():
+            say(f"installing {', '.join(packages)} in an environment of its own")
+            _make(name, root, wanted, unwanted)
+    return str(interpreter)
+
+
+def _pinned(package: str) -> str:
+    return f"{package}=={metadata.version(package).partition('+')[0]}"
+
+
+def _alone(folder: Path) -> FileLock:
+    """Held while `folder` is made: another command may want the same."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f"{folder.name}.lock"))
+
+
+def _make(name: str, root: Path, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
+    interpreter = root / "bin" / "python"
     shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    root.mkdir()
     log = root / "log"
     commands = [
         [sys.executable, "-m", "venv", str(root)],
@@ -50,7 +71,6 @@ def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say
     for command in commands:
         _run(command, log, f"{name} cannot be installed")
     (root / "ready").touch()
-    return str(interpreter)
 
 
 def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Say) -> str:
@@ -60,22 +80,24 @@ def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Sa
         found = path.stat()
         digest.update(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
     folder = cache() / "models" / f"{name}-{digest.hexdigest()[:16]}"
-    if not folder.is_dir():
-        say(f"{name} exports {checkpoint}")
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        command = [interpreter, "-m", f"calotype_bench.{module}", str(checkpoint.resolve()), str(partial)]
-        _run(command, folder.with_suffix(".log"), f"{name} cannot export {checkpoint}")
-        partial.rename(folder)
+    with _alone(folder):
+        if not folder.is_dir():
+            say(f"{name} exports {checkpoint}")
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            command = [interpreter, "-m", f"calotype_bench.{module}", str(checkpoint.resolve()), str(partial)]
+            _run(command, folder.with_suffix(".log"), f"{name} cannot export {checkpoint}")
+            partial.rename(folder)
     return str(folder)
 
 
 def variables() -> dict[str, str]:
-    """This process's environment variables, with which other interpreters find this package."""
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
-    }
+    """This process's environment variables, with which other interpreters find this package, and nothing beside it."""
+    place = cache() / "packages" / hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:8]
+    place.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (place / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
 
 
 def _run(command: Sequence[str], log: Path, failure: str) -> None:

@@ -17,20 +17,25 @@ class Peer:
     """A way of drawing with a checkpoint."""
 
     packages: tuple[str, ...] = ()  # none: it runs in this environment
+    environment: str = ""  # that others share with it; its own name where there is none
     unwanted: tuple[str, ...] = ()  # what comes along and breaks it
     exporter: str = ""  # the module of this package that makes a model of a checkpoint first
 
 
+# Torch for a GPU is of the build that its driver needs, as this environment has it.
+_DIFFUSERS = Peer(("torch", "diffusers", "transformers", "accelerate"), "diffusers")
 # PyPI's torchvision, which comes along, is built for torch with CUDA and fails to import beside one without
 PEERS: Mapping[str, Peer] = {
-    "eager": Peer(),
-    "compile": Peer(),
-    "compile-reduce-overhead": Peer(),
+    "eager": _DIFFUSERS,
+    "compile": _DIFFUSERS,
+    "compile-reduce-overhead": _DIFFUSERS,
     "optimum-intel": Peer(
-        ("torch", "optimum-intel[openvino,diffusers]==2.2.0"), ("torchvision",), "draw_optimum_intel"
+        ("torch", "optimum-intel[openvino,diffusers]==2.2.0"),
+        unwanted=("torchvision",),
+        exporter="draw_optimum_intel",
     ),
     "optimum-onnx": Peer(
-        ("torch", "optimum-onnx[onnxruntime]==0.1.0", "diffusers<0.36"), (), "draw_optimum_onnx"
+        ("torch", "optimum-onnx[onnxruntime]==0.1.0", "diffusers<0.36"), exporter="draw_optimum_onnx"
     ),
     "stable-diffusion.cpp": Peer(("stable-diffusion-cpp-python==0.4.7", "numpy")),
 }
@@ -55,11 +60,16 @@ def engine(name: str, checkpoint: Path, device: str, threads: int | None) -> Eng
 
 
 def prepare(engine: Engine, say: Say) -> tuple[str, str]:
-    """The interpreter that runs `engine`, and what it loads, installed and exported as needed. PeerError, OSError."""
+    """The interpreter that runs `engine`, and what it loads, installed and exported as needed. PeerError, OSError.
+
+    Diffusers runs in this environment on a GPU, and where it is what others are compared with and not timed.
+    """
     peer = PEERS.get(engine.name, Peer())
-    if not peer.packages:
+    here = peer == _DIFFUSERS and (engine.device != "cpu" or not engine.timed)
+    if here or not peer.packages:
         return sys.executable, engine.path
-    interpreter = environments.python(engine.name, peer.packages, peer.unwanted, say)
+    name = peer.environment or engine.name
+    interpreter = environments.python(name, peer.packages, peer.unwanted, say)
     if not peer.exporter:
         return interpreter, engine.path
     return interpreter, environments.exported(engine.name, interpreter, peer.exporter, Path(engine.path), say)

@@ -60,7 +60,8 @@ def exact(options: argparse.Namespace, engines: Sequence[Engine]) -> list[Engine
     """Eager diffusers in fp32, for one picture to compare with, where a checkpoint is named and no row is that."""
     if options.checkpoint is None or any((row.name, row.dtype) == ("eager", "fp32") for row in engines):
         return []
-    return [peers.engine("eager", options.checkpoint, options.device, options.threads)]
+    found = peers.engine("eager", options.checkpoint, options.device, options.threads)
+    return [dataclasses.replace(found, timed=False)]
 
 
 def _unknown(option: str, name: str, further: str = "", names: Sequence[str] = ()) -> RequestError:

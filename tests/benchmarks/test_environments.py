@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from calotype_bench import environments, latency, peers
 from calotype_bench.environments import PeerError
 from calotype_bench.jobs import Engine, Job
-from calotype_bench.latency import Order, Reports
+from calotype_bench.order import Order, Reports
+
+PEERS = peers.PEERS  # before `conftest.py` lets diffusers run here
 
 
 @pytest.fixture
@@ -57,6 +60,49 @@ def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
     )
     assert found.rows[0].failure.startswith("eager cannot be installed: ")
     assert "calotype-no-such-package" in found.rows[0].failure
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (Engine("eager", "x"), "diffusers"),
+        (Engine("compile", "x", dtype="bf16"), "diffusers"),
+        (Engine("stable-diffusion.cpp", "x"), "stable-diffusion.cpp"),
+        (Engine("eager", "x", timed=False), sys.executable),
+        (Engine("eager", "x", device="cuda"), sys.executable),
+        (Engine("calotype", "x"), sys.executable),
+    ],
+)
+def test_peers_run_in_environments_of_their_own(
+    engine: Engine, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(peers), "PEERS", PEERS)
+    monkeypatch.setattr(environments, "python", lambda name, *_: name)
+    assert peers.prepare(engine, lambda _: None) == (expected, "x")
+
+
+def test_diffusers_is_the_one_that_is_exported_from(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(
+        environments,
+        "_run",
+        lambda command, *_: installed.extend(command[4:] if "install" in command else ()),
+    )
+    environments.python("diffusers", PEERS["eager"].packages, (), said.append)
+    assert installed == [
+        f"{name}=={metadata.version(name).partition('+')[0]}" for name in PEERS["eager"].packages
+    ]
+
+
+@pytest.mark.usefixtures("said")
+def test_other_interpreters_find_this_package_and_nothing_beside_it() -> None:
+    first, again = (environments.variables()["PYTHONPATH"].split(":") for _ in range(2))
+    assert first == again
+    place = first[0]
+    assert [path.name for path in Path(place).iterdir()] == ["calotype_bench"]
+    command = [sys.executable, "-c", "import calotype_bench; print(calotype_bench.__file__)"]
+    run = subprocess.run(command, env=environments.variables(), capture_output=True, text=True, check=True)
+    assert Path(run.stdout.strip()).parent.parent == Path(place)
 
 
 def test_a_model_is_exported_once_for_each_checkpoint(
