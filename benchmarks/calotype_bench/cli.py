@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from calotype.backends import BackendOptions
 from calotype.errors import CalotypeError, RequestError
 from calotype_bench import commands, peers
+from calotype_bench.conversation import TIMEOUT
 from calotype_export import arguments
 
 
@@ -35,42 +38,47 @@ def _parser() -> argparse.ArgumentParser:
         prog="calotype-bench", description="Measure compiled bundles beside their peers."
     )
     commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
-    latency = commands_of.add_parser(
+    for add in (_latency, _compare, _techniques, _report, _agree, _tables):
+        add(commands_of)
+    return parser
+
+
+def _latency(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
         "latency",
         help="seconds a picture, engines drawing in turn",
         description="Seconds a picture of bundles and peers, each in a process of its own, drawing in turn. "
         "The first row is the first bundle on --backend; ratios are to it.",
     )
-    latency.set_defaults(command=commands.latency)
-    _shared(latency)
-    add = latency.add_argument
+    parser.set_defaults(command=commands.latency)
+    _shared(parser)
+    add = parser.add_argument
     add("--against", type=_names, default=(), metavar="NAMES",
         help=f"other rows, separated by commas: backends, or {', '.join(peers.PEERS)}, each also with -bf16 or "
         "-fp16")  # fmt: skip
     add("--checkpoint", type=Path, metavar="FOLDER", help="what the bundles were made from, for peers")
     add("--steps", type=_numbers, default=(20,), help="inference steps; several: 10,20,50 (default: 20)")
     add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
-    add(
-        "--runs",
-        type=arguments.positive,
-        default=12,
-        help="of every engine, after one to warm up (default: %(default)s)",
-    )
+    add("--runs", type=arguments.positive, default=12,
+        help="of every engine, after one to warm up (default: %(default)s)")  # fmt: skip
     add("--openings", type=arguments.positive, default=6,
         help="processes of every engine, one after another, that the runs are shared among: each keeps to a speed of "
         "its own (default: %(default)s)")  # fmt: skip
     add("--one-at-a-time", action="store_true",
         help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
     add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")
-    compare = commands_of.add_parser(
+
+
+def _compare(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
         "compare",
         help="how far pictures are from eager diffusers'",
         description="The same requests through eager diffusers in fp32, through bundles, and, as the noise floor, "
         "through eager diffusers in other precisions: latents and pictures.",
     )
-    compare.set_defaults(command=commands.compare)
-    _shared(compare)
-    add = compare.add_argument
+    parser.set_defaults(command=commands.compare)
+    _shared(parser)
+    add = parser.add_argument
     add("--against", type=Path, required=True, metavar="CHECKPOINT", help="what the bundles were made from")
     add("--noise", type=_precisions, default=("bf16",),
         help="precisions of eager diffusers that show the noise floor; several: bf16,fp16 (default: bf16)")  # fmt: skip
@@ -79,35 +87,40 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
     add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
     add("--steps", type=arguments.positive, default=20, help="inference steps (default: %(default)s)")
-    add(
-        "--pictures",
-        type=arguments.count,
-        default=2,
-        help="pairs kept in the result for reports (default: %(default)s)",
+    add("--pictures", type=arguments.count, default=2,
+        help="pairs kept in the result for reports (default: %(default)s)")  # fmt: skip
+
+
+def _report(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
+        "report", help="one page of results that were written with -o"
     )
-    _techniques(commands_of)
-    report = commands_of.add_parser("report", help="one page of results that were written with -o")
-    report.set_defaults(command=commands.report)
-    report.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
-    report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
-    agree = commands_of.add_parser(
+    parser.set_defaults(command=commands.report)
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+
+
+def _agree(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
         "agree",
         help="whether two runs of one comparison say the same",
         description="Prints each ratio of two results of `latency` with its interval; 1 where two do not overlap.",
     )
-    agree.set_defaults(command=commands.agree)
-    agree.add_argument("results", type=Path, nargs=2, metavar="RESULT.json")
-    tables = commands_of.add_parser(
+    parser.set_defaults(command=commands.agree)
+    parser.add_argument("results", type=Path, nargs=2, metavar="RESULT.json")
+
+
+def _tables(commands_of: Any) -> None:
+    parser: argparse.ArgumentParser = commands_of.add_parser(
         "tables",
         help="bring tables in Markdown files up to date with results",
         description="Writes each table between `<!-- table KIND RESULT.json -->` and `<!-- end -->` anew.",
     )
-    tables.set_defaults(command=commands.tables)
-    tables.add_argument("files", type=Path, nargs="+", metavar="FILE.md")
-    tables.add_argument(
+    parser.set_defaults(command=commands.tables)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.md")
+    parser.add_argument(
         "--check", action="store_true", help="write nothing; fail where a table is out of date"
     )
-    return parser
 
 
 def _techniques(commands_of: Any) -> None:
@@ -146,6 +159,9 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
+    add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS",
+        help="an engine that takes longer to load, or for one job, is ended, and a row says so "
+        "(default: %(default)g)")  # fmt: skip
     _written(parser)
 
 
@@ -183,6 +199,16 @@ def _precisions(text: str) -> tuple[str, ...]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(arguments.positive(part) for part in _names(text))
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return found
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -24,13 +26,12 @@ from calotype_bench import (
 )
 from calotype_bench import latency as measuring
 from calotype_bench.jobs import PROMPT, Job
-from calotype_bench.latency import Order, Reports
 from calotype_bench.measurement import Measurement
+from calotype_bench.order import Order, Reports
 from calotype_bench.report_html import page
-from calotype_bench.results import Comparison, Latency, Seconds, Techniques
+from calotype_bench.results import Comparison, Latency, Result, Seconds, Techniques
 from calotype_bench.tables import bring_up_to_date
 
-Operators = Mapping[str, Mapping[str, Seconds | str]]
 PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 
 
@@ -42,41 +43,20 @@ def latency(options: argparse.Namespace) -> None:
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
-    width, height = bundles[0].manifest.width, bundles[0].manifest.height
-    jobs = [
-        Job(PROMPT, steps, 0, options.scheduler, options.guidance_scale, batch, width, height)
-        for steps, batch in product(options.steps, options.batch)
-    ]
-    found = {
-        precision: rates.measure(precision, options.device, options.threads)
-        for precision in floor.precisions(bundles)
-    }
-    order = Order(options.runs, options.openings, options.one_at_a_time)
-
-    def written(taken: Sequence[Measurement], by_operator: Operators) -> Latency:
-        result = Latency(
-            title=options.title or options.bundles[0].name,
-            command=("calotype-bench", *options.arguments),
-            machine=machine.describe(options.device),
-            bundles=rows.described(bundles),
-            measurements=tuple(taken),
-            rates=found,
-            floors=tuple(floor.of_measurement(bundles, each, found) for each in taken),
-            operators=by_operator,
-            warm_up=order.warm_up(options.device),
-        )
-        if options.output is not None:
-            results.write(result, options.output)
-        return result
-
-    taken: list[Measurement] = []
-    references = rows.exact(options, engines)
-    for latest in measuring.measure(engines, jobs, order, Reports(_progress, _say), references):
-        taken = [*latest]
-        for precision, rate in found.items():  # the machine may have been slower before
-            found[precision] = rate.better(rates.measure(precision, options.device, options.threads))
-        written(taken, {})
-    print(report_text.latency(written(taken, {} if options.no_operators else _operators(options, taken[0]))))
+    order = Order(options.runs, options.openings, options.one_at_a_time, options.timeout)
+    speed = partial(rates.measure, floor.precisions(bundles, engines), options.device, options.threads)
+    found, taken = speed(), tuple[Measurement, ...]()
+    drawing = measuring.measure(
+        engines, _jobs(options, bundles[0]), order, Reports(_progress, _say), rows.exact(options, engines)
+    )
+    for taken in drawing:
+        found = rates.best_of(found, speed())  # the machine may have been slower before
+        _keep(_measured(options, bundles, order, taken, found), options.output)
+    result = _measured(options, bundles, order, taken, found)
+    if not options.no_operators:
+        result = dataclasses.replace(result, operators=_operators(options, taken[0]))
+        _keep(result, options.output)
+    print(report_text.latency(result))
     if not any(row.samples for measurement in taken for row in measurement.rows):
         raise BackendError("no engine could be measured", "the table says why")
 
@@ -100,7 +80,7 @@ def compare(options: argparse.Namespace) -> None:
         for prompt in _prompts(options.prompts)
         for seed in options.seeds
     ]
-    outcome = comparing.compare(engines, jobs, options.pictures, _progress, _say)
+    outcome = comparing.compare(engines, jobs, options.pictures, Reports(_progress, _say), options.timeout)
     result = Comparison(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
@@ -113,8 +93,7 @@ def compare(options: argparse.Namespace) -> None:
         pairs=outcome.pairs,
     )
     print(report_text.comparison(result))
-    if options.output is not None:
-        results.write(result, options.output)
+    _keep(result, options.output)
     if not any(pair.engine.startswith("calotype ") for pair in outcome.pairs):
         raise BackendError("no bundle could be compared", "the table says why")
 
@@ -137,8 +116,7 @@ def techniques(options: argparse.Namespace) -> None:
         programs=found,
     )
     print(report_text.techniques(result))
-    if options.output is not None:
-        results.write(result, options.output)
+    _keep(result, options.output)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -184,6 +162,42 @@ def tables(options: argparse.Namespace) -> None:
         if before != after:
             path.write_text(after, "utf-8")
             print(f"written: {path}")
+
+
+def _jobs(options: argparse.Namespace, bundle: Bundle) -> list[Job]:
+    """Every number of steps with every number of pictures."""
+    width, height = bundle.manifest.width, bundle.manifest.height
+    return [
+        Job(PROMPT, steps, 0, options.scheduler, options.guidance_scale, batch, width, height)
+        for steps, batch in product(options.steps, options.batch)
+    ]
+
+
+def _measured(
+    options: argparse.Namespace,
+    bundles: Sequence[Bundle],
+    order: Order,
+    taken: Sequence[Measurement],
+    found: Mapping[str, rates.Rates],
+) -> Latency:
+    """The result, without operators."""
+    return Latency(
+        title=options.title or options.bundles[0].name,
+        command=("calotype-bench", *options.arguments),
+        machine=machine.describe(options.device),
+        bundles=rows.described(bundles),
+        measurements=tuple(taken),
+        rates=found,
+        floors=tuple(floor.of_measurement(bundles, each, found) for each in taken),
+        operators={},
+        warm_up=order.warm_up(options.device),
+    )
+
+
+def _keep(result: Result, output: Path | None) -> None:
+    """Write the result where -o says, if it says so."""
+    if output is not None:
+        results.write(result, output)
 
 
 def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[str, dict[str, Seconds | str]]:

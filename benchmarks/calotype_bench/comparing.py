@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,12 @@ from PIL import Image
 
 from calotype.errors import BackendError
 from calotype_bench import fidelity, peers
-from calotype_bench.conversation import Worker
-from calotype_bench.environments import PeerError, Say
-from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.conversation import TIMEOUT, Worker
+from calotype_bench.environments import PeerError
+from calotype_bench.jobs import Engine, Job
+from calotype_bench.order import SILENT, Reports
 from calotype_bench.pictures import encode
 from calotype_bench.results import Pair
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,16 @@ class Outcome:
 
 
 def compare(
-    engines: Sequence[Engine], jobs: Sequence[Job], kept: int, progress: Progress, say: Say = lambda _: None
+    engines: Sequence[Engine],
+    jobs: Sequence[Job],
+    kept: int,
+    reports: Reports = SILENT,
+    timeout: float = TIMEOUT,
 ) -> Outcome:
     """Every job through every engine; distances are to the first one. Pictures of the first `kept` jobs are kept.
 
-    BackendError where the first one cannot draw.
+    An engine that does not load, or draw a job, within `timeout` seconds is one that cannot draw. BackendError where
+    that is the first one.
     """
     total = len(engines) * len(jobs)
     failures: dict[str, str] = {}
@@ -47,8 +51,10 @@ def compare(
             place = Path(folder) / str(index)
             place.mkdir()
             try:
-                for number, _ in enumerate(_drawn(engine, jobs, place, say), 1):
-                    progress(index * len(jobs) + number, total)
+                with _opened(engine, reports, timeout) as worker:
+                    for number, job in enumerate(jobs):
+                        worker.draw(job, str(_file(place, number)))
+                        reports.progress(index * len(jobs) + number + 1, total, engine.label)
             except PeerError as error:
                 if index == 0:
                     raise BackendError(f"the reference cannot draw: {error}") from error
@@ -70,12 +76,10 @@ def compare(
     return Outcome(tuple(expected), tuple(pairs), failures)
 
 
-def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say) -> Iterator[Drawn]:
-    """Each job when it is drawn, its pictures in a file of `place`. PeerError."""
-    interpreter, path = peers.prepare(engine, say)
-    with Worker(dataclasses.replace(engine, path=path), interpreter) as worker:
-        for number, job in enumerate(jobs):
-            yield worker.draw(job, str(_file(place, number)))
+def _opened(engine: Engine, reports: Reports, timeout: float) -> Worker:
+    """PeerError where it cannot be."""
+    interpreter, path = peers.prepare(engine, reports.say)
+    return Worker(dataclasses.replace(engine, path=path), interpreter, timeout)
 
 
 def _pair(engine: Engine, job: Job, number: int, files: tuple[Path, Path], keep: bool) -> Pair:

@@ -8,21 +8,27 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from typing import Any
 
 from calotype_bench.environments import PeerError, reason, variables
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 
+TIMEOUT = 3600.0  # seconds that an engine may take to load, or to draw one job, unless another limit is given
 _PATIENCE = 30.0  # seconds until a process that was told to end is killed
 
 
 class Worker:
-    """A running process with one engine. It does nothing while nobody asks it to draw."""
+    """A running process with one engine. It does nothing while nobody asks it to draw.
 
-    def __init__(self, engine: Engine, python: str = sys.executable) -> None:
+    It is killed where an answer takes longer than `timeout` seconds.
+    """
+
+    def __init__(self, engine: Engine, python: str = sys.executable, timeout: float = TIMEOUT) -> None:
         """PeerError where it cannot be loaded."""
         self.engine = engine
+        self._timeout = timeout
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
             [python, "-m", "calotype_bench.worker"], env=variables(),
@@ -64,13 +70,20 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # the answer below tells why
             self._stdin.write(json.dumps(message) + "\n")
             self._stdin.flush()
+        begun = time.monotonic()
+        late = threading.Timer(self._timeout, self._process.kill)
+        late.start()
         line = self._stdout.readline()
-        answer = json.loads(line) if line else {"failure": self._last_words()}
+        late.cancel()
+        in_time = time.monotonic() - begun < self._timeout
+        answer = json.loads(line) if line else {"failure": self._last_words(in_time)}
         if "failure" in answer:
             raise PeerError(f"{self.engine.label}: {answer['failure']}")
         return answer
 
-    def _last_words(self) -> str:
+    def _last_words(self, in_time: bool) -> str:
         status = self._process.wait()
+        if not in_time:
+            return f"no answer within {self._timeout:g} s (--timeout), and it was ended"
         self._said.seek(0)
         return reason(self._said.read(), status)

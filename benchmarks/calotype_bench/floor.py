@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from calotype.bundle import Bundle
 from calotype_bench import flops
+from calotype_bench.jobs import Engine
 from calotype_bench.measurement import PROGRAMS, Measurement
 from calotype_bench.rates import Rates
 
@@ -43,10 +44,10 @@ def rates_of(bundle: Bundle, rates: Mapping[str, Rates]) -> dict[str, Rates]:
     return {spec.name: rates.get(spec.precision, usual) for spec in bundle.manifest.programs}
 
 
-def precisions(bundles: Sequence[Bundle]) -> list[str]:
-    """Of the programs that a picture goes through."""
+def precisions(bundles: Sequence[Bundle], engines: Sequence[Engine] = ()) -> list[str]:
+    """Of the programs that a picture goes through, and of what else draws it."""
     specs = (spec for bundle in bundles for spec in bundle.manifest.programs if spec.name in PROGRAMS)
-    return [*dict.fromkeys(spec.precision for spec in specs)]
+    return [*dict.fromkeys([*(spec.precision for spec in specs), *(engine.dtype for engine in engines)])]
 
 
 def of_measurement(
@@ -54,18 +55,22 @@ def of_measurement(
 ) -> dict[str, dict[str, float]]:
     """Least seconds of a measured job by precision and part: of the first bundle in each precision.
 
-    Left out is a bundle without a step for one picture, whose operations are not counted.
+    Engines in a precision that no bundle has are held against the first bundle's operations. Left out is a bundle
+    without a step for one picture, whose operations are not counted.
     """
-    drawn = [row.samples[0].evaluations for row in measurement.rows if row.samples]
-    if not drawn:
+    drawn = [row for row in measurement.rows if row.samples]
+    counted = [bundle for bundle in bundles if 1 in bundle.manifest.batches]
+    if not drawn or not counted:
         return {}
-    first = {
-        bundle.manifest.precision: bundle for bundle in reversed(bundles) if 1 in bundle.manifest.batches
-    }
-    return {
-        precision: seconds(operations(bundle, measurement.job.batch, drawn[0]), rates_of(bundle, rates))
+    pictures, evaluations = measurement.job.batch, drawn[0].samples[0].evaluations
+    first = {bundle.manifest.precision: bundle for bundle in reversed(counted)}
+    found = {
+        precision: seconds(operations(bundle, pictures, evaluations), rates_of(bundle, rates))
         for precision, bundle in first.items()
     }
+    work = operations(counted[0], pictures, evaluations)
+    others = {row.engine.dtype for row in drawn} & rates.keys() - first.keys()
+    return found | {other: seconds(work, dict.fromkeys(work, rates[other])) for other in sorted(others)}
 
 
 def _smallest(bundle: Bundle, name: str) -> str:

@@ -138,8 +138,7 @@ def _measure(
     diary: Diary, plan: Plan, where: Mapping[str, Any], folder: Path, techniques: bool
 ) -> list[Latency]:
     """Everything but the tests; what was measured, model by model, whose rows lie beside the diary."""
-    rate = diary.attempt("rates", partial(rates.measure, plan.precision, plan.device))
-    known = {} if rate is None else {plan.precision: rate}
+    known = diary.attempt("rates", partial(rates.measure, [plan.precision], plan.device)) or {}
     diary.note("rates", {precision: dataclasses.asdict(each) for precision, each in known.items()})
     opened = diary.attempt(
         "plans of other capabilities", partial(portability.probe, ROOT / ".cache" / "test-bundles" / "plain")

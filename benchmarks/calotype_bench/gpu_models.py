@@ -16,8 +16,8 @@ from calotype_bench import floor, fusions, hoisting, latency, operators, report_
 from calotype_bench.drafts import draft
 from calotype_bench.fidelity import PLAUSIBLE
 from calotype_bench.jobs import PROMPT, Engine, Job
-from calotype_bench.latency import Order
 from calotype_bench.measurement import Measurement
+from calotype_bench.order import Order
 from calotype_bench.rates import Rates
 from calotype_bench.results import Latency
 from calotype_export.compile import compile_bundle

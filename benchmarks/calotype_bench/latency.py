@@ -6,52 +6,18 @@ import dataclasses
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from calotype_bench import fidelity, peers
 from calotype_bench.conversation import Worker
-from calotype_bench.environments import PeerError, Say
+from calotype_bench.environments import PeerError
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.measurement import Measurement, Row, Start
+from calotype_bench.order import SILENT, Order, Reports
 
 _PAUSE = 0.1  # seconds before each picture: threads of the engine before it may still wait for work in a loop
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How often every engine draws a job, and in how many processes.
-
-    A process keeps to a speed that another of the same engine does not have: how its memory lies is drawn by lot.
-    `runs` are shared among `openings` of every engine. `alone`: each is opened for every run anew, and warmed up with
-    a single step, so that one model is in memory.
-    """
-
-    runs: int
-    openings: int = 1
-    alone: bool = False
-
-    def rounds(self) -> list[int]:
-        """How many runs there are in each opening; the first ones have one more where they cannot be equal."""
-        openings = self.runs if self.alone else min(self.openings, self.runs)
-        return [self.runs // openings + (number < self.runs % openings) for number in range(openings)]
-
-    def warm_up(self, device: str) -> str:
-        """What every process draws that is not counted, in words."""
-        if self.alone:
-            return "a picture of one step before each run, in a process of its own"
-        pictures = "one picture" if device == "cpu" else "two pictures (a graph is recorded with the second)"
-        return f"{pictures} of each job in every process"
-
-
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """Who is told how many pictures of how many are drawn, the last of them, and what is done meanwhile."""
-
-    progress: Callable[[int, int, str], None] = lambda *_: None
-    say: Say = lambda _: None
 
 
 class _Take:
@@ -114,12 +80,15 @@ class _Take:
 class _Bench:
     """Running workers, by the engine's number, and why others could not be loaded."""
 
-    def __init__(self, engines: Sequence[Engine], references: Sequence[Engine], reports: Reports) -> None:
+    def __init__(
+        self, engines: Sequence[Engine], references: Sequence[Engine], timeout: float, reports: Reports
+    ) -> None:
         self.engines = (*engines, *references)
         self.sampled = len(engines)
         self.total = 0
         self.ready: dict[int, Ready] = {}
         self.failures: dict[int, str] = {}
+        self._timeout = timeout
         self._reports = reports
         self._done = 0
         self._workers: dict[int, Worker] = {}
@@ -131,7 +100,8 @@ class _Bench:
         engine = self.engines[index]
         try:
             interpreter, path = peers.prepare(engine, self._reports.say)
-            self._workers[index] = Worker(dataclasses.replace(engine, path=path), interpreter)
+            engine = dataclasses.replace(engine, path=path)
+            self._workers[index] = Worker(engine, interpreter, self._timeout)
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return None
@@ -178,7 +148,7 @@ def measure(
     engines: Sequence[Engine],
     jobs: Sequence[Job],
     order: Order,
-    reports: Reports = Reports(),
+    reports: Reports = SILENT,
     references: Sequence[Engine] = (),
 ) -> Iterator[tuple[Measurement, ...]]:
     """Draw each job with every engine in turn (A B A B), after what `Order.warm_up` says is not counted.
@@ -187,7 +157,7 @@ def measure(
     cannot be loaded, or fails at a job, is a row that says why. Ratios are to the first engine. Gives the measurements
     of all jobs so far after each opening; the last have every run.
     """
-    bench = _Bench(engines, references, reports)
+    bench = _Bench(engines, references, order.timeout, reports)
     bench.total = len(jobs) * len(engines) * (order.runs + len(order.rounds()))
     take_turns = _take_alone if order.alone else _take_in_turn
     try:

@@ -42,34 +42,43 @@ class Rates:
         return Rates(max(self.product, other.product), max(self.convolution, other.convolution))
 
 
-def measure(precision: str, device: str, threads: int | None = None) -> Rates:
-    """Measure in a process of its own, so that torch is not in the caller's. BackendError.
+def best_of(one: Mapping[str, Rates], other: Mapping[str, Rates]) -> dict[str, Rates]:
+    """Of two measurements in the same precisions, the better rates."""
+    return {precision: rate.better(other[precision]) for precision, rate in one.items()}
+
+
+def measure(precisions: Sequence[str], device: str, threads: int | None = None) -> dict[str, Rates]:
+    """The rate in each precision, measured in a process of its own, so that torch is not in the caller's. BackendError.
 
     What half precision allows can also be computed in float32: the better of both is the rate in half precision.
     """
-    command = [sys.executable, "-m", "calotype_bench.rates", precision, device, str(threads or 0)]
+    command = [sys.executable, "-m", "calotype_bench.rates", ",".join(precisions), device, str(threads or 0)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise BackendError(
-            f"the machine's rate in {precision} on {device} cannot be measured: {reason(run.stderr, run.returncode)}"
+            f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured: "
+            f"{reason(run.stderr, run.returncode)}"
         )
-    return Rates(**json.loads(run.stdout.splitlines()[-1]))
+    found: dict[str, dict[str, float]] = json.loads(run.stdout.splitlines()[-1])
+    return {precision: Rates(**rate) for precision, rate in found.items()}
 
 
 def _main() -> None:
     import torch
 
-    precision, device, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    precisions, device, threads = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3])
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False  # which would round what float32's convolutions are given
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    halves = {"fp16": torch.float16, "bf16": torch.bfloat16}
     with torch.inference_mode():
-        found = _measured(device, dtype)
-        if dtype != torch.float32:
-            found = found.better(_measured(device, torch.float32))
-    print(json.dumps(asdict(found)))
+        exact = _measured(device, torch.float32)
+        found = {
+            precision: _measured(device, halves[precision]).better(exact) if precision in halves else exact
+            for precision in precisions
+        }
+    print(json.dumps({precision: asdict(rate) for precision, rate in found.items()}))
 
 
 def _measured(device: str, dtype: torch.dtype) -> Rates:

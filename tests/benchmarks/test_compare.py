@@ -64,9 +64,7 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
 def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
     reference = Engine("eager", str(checkpoint("plain")), threads=1)
     missing = Engine("calotype", PLAIN, "tensorrt", "fp32", "cuda")
-    found = comparing.compare(
-        [reference, missing], [Job("x", 1, 0, width=128, height=128)], 0, lambda *_: None
-    )
+    found = comparing.compare([reference, missing], [Job("x", 1, 0, width=128, height=128)], 0)
     assert found.pairs == found.expected == ()
     assert "its library is not installed" in found.failures["calotype tensorrt fp32"]
 

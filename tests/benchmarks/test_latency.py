@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ pytest.importorskip("torch")
 from calotype_bench import latency, report_text
 from calotype_bench.conversation import PeerError, Worker
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.latency import Order, Reports
 from calotype_bench.measurement import Measurement, compare
+from calotype_bench.order import Order, Reports
 from tests.bundles import bundle, checkpoint
 
 JOB = Job("a red circle", 2, 0, width=128, height=128)
@@ -180,11 +181,11 @@ def test_an_engine_that_fails_between_openings_keeps_its_samples(monkeypatch: py
     opened: list[Engine] = []
     start = Worker.__init__
 
-    def once(self: Worker, engine: Engine, python: str) -> None:
+    def once(self: Worker, engine: Engine, python: str, timeout: float) -> None:
         if engine in opened:
             raise PeerError("it is gone")
         opened.append(engine)
-        start(self, engine, python)
+        start(self, engine, python, timeout)
 
     monkeypatch.setattr(Worker, "__init__", once)
     (found,) = measured([CALOTYPE, EAGER], [JOB], Order(2, 2))
@@ -217,3 +218,16 @@ def test_a_worker_that_is_killed_says_by_what(tmp_path: Path) -> None:
 def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
     with Worker(CALOTYPE) as worker, pytest.raises(PeerError, match="num_inference_steps"):
         worker.draw(Job("x", 0, 0))
+
+
+def test_a_worker_that_hangs_is_ended() -> None:
+    with Worker(CALOTYPE) as worker:
+        worker._timeout = 0.2
+        worker._process.send_signal(signal.SIGSTOP)
+        with pytest.raises(PeerError, match=r"calotype onnxruntime fp32: no answer within 0\.2 s"):
+            worker.draw(JOB)
+
+
+def test_an_engine_that_does_not_load_in_time_is_a_row_that_says_so() -> None:
+    (found,) = measured([CALOTYPE], [JOB], Order(1, timeout=0.05))
+    assert "no answer within 0.05 s" in found.rows[0].failure
