@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calotype.errors import RequestError
+from calotype_bench.figures import told_distance
 from calotype_bench.jobs import Job
 from calotype_bench.measurement import compare
 from calotype_bench.results import Latency
@@ -14,12 +15,13 @@ from calotype_bench.statistics import Ratio
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """How many times as long as the first row an engine takes at a job, in either run."""
+    """How many times as long as the first row an engine takes at a job, in either run, and how near its pictures."""
 
     job: str
     engine: str
     one: Ratio
     other: Ratio
+    near: tuple[str, str]
 
     @property
     def agree(self) -> bool:
@@ -34,8 +36,8 @@ def agreement(one: Latency, other: Latency) -> list[Twice]:
         raise RequestError(f"agree: ratios are to {bases[0]} in one result, to {bases[1]} in the other")
     left, right = _ratios(one), _ratios(other)
     found = [
-        Twice(job.label, engine, left[job, engine], right[job, engine])
-        for job, engine in left
+        Twice(job.label, engine, one_ratio, right[job, engine][0], (near, right[job, engine][1]))
+        for (job, engine), (one_ratio, near) in left.items()
         if (job, engine) in right
     ]
     if not found:
@@ -60,7 +62,8 @@ def differences(one: Latency, other: Latency) -> list[str]:
 def told(found: Sequence[Twice]) -> str:
     """A line each, and how many agree."""
     lines = [
-        f"{each.job:40}{each.engine:28}{each.one!s:32}{each.other!s:32}{'overlap' if each.agree else 'apart'}"
+        f"{each.job:40}{each.engine:28}{each.one!s:32}{each.other!s:32}{'overlap' if each.agree else 'apart':10}"
+        + " and ".join(dict.fromkeys(each.near))
         for each in found
     ]
     return "\n".join([*lines, f"{sum(each.agree for each in found)} of {len(found)} overlap"])
@@ -72,9 +75,10 @@ def _base(result: Latency) -> str:
     return next((row.engine.label for row in rows), "nothing")
 
 
-def _ratios(result: Latency) -> dict[tuple[Job, str], Ratio]:
+def _ratios(result: Latency) -> dict[tuple[Job, str], tuple[Ratio, str]]:
+    """Of each job and engine, and how far its pictures are from the reference's."""
     return {
-        (each.job, each.rows[index].engine.label): ratio
+        (each.job, each.rows[index].engine.label): (ratio, told_distance(each.rows[index].fidelity))
         for each in result.measurements
         for index, ratio in compare(each.rows).items()
     }

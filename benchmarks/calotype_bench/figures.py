@@ -88,6 +88,12 @@ def distance(found: Fidelity | None) -> tuple[str, str]:
     return latents, "equal" if found.psnr is None else f"{found.psnr:.1f}"
 
 
+def told_distance(found: Fidelity | None) -> str:
+    """`distance` in words, for a figure that stands by itself."""
+    latents, ratio = distance(found)
+    return f"latents {latents}, pictures {ratio}{'' if ratio in ('equal', '-') else ' dB'}"
+
+
 def apart(found: Sequence[Fidelity]) -> tuple[str, str, str, str, str, str]:
     """The median distance of latents, and the largest of each kind: latents, cosine, PSNR, SSIM, of a pixel value."""
     latents = [each.latents for each in found if each.latents is not None]

@@ -76,8 +76,10 @@ def loaded(
 def write(path: Path | None, figures: Figures) -> None:
     """Write the figures, and where they were taken, to `path` if there is one."""
     if path is not None:
-        command = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
-        found = {"command": command, "machine": machine.describe(), **figures}
+        script = Path(sys.argv[0])
+        here = script.parent.name == Path(__file__).parent.name
+        called = ["-m", f"{script.parent.name}.{script.stem}"] if here else [f"benchmarks/{script.name}"]
+        found = {"command": ["python", *called, *sys.argv[1:]], "machine": machine.describe(), **figures}
         path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 

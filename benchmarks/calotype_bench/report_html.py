@@ -18,6 +18,7 @@ from calotype_bench.figures import (
     profiles,
     share,
     times,
+    told_distance,
     untouched,
 )
 from calotype_bench.measurement import Measurement, Row, beside_best, compare
@@ -87,8 +88,9 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
             bars.append(
                 _bar(row, floors.get(row.engine.dtype, {}), longest) | {"times": times(rows, ratios, index)}
             )
+    near = {row.engine.label: told_distance(row.fidelity) for row in rows}
     beside = [
-        (label, [(BESIDE[part], found) for part, found in parts.items()])
+        (label, near[label], [(BESIDE[part], found) for part, found in parts.items()])
         for label, parts in beside_best(rows).items()
     ]
     return {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from calotype_bench import figures
-from calotype_bench.figures import PARTS, Profile, distance, quantile, share, times
+from calotype_bench.figures import PARTS, Profile, distance, quantile, share, times, told_distance
 from calotype_bench.measurement import Measurement, Row, beside_best, compare
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency, Techniques
@@ -20,7 +20,7 @@ def latency(result: Latency) -> str:
     for measurement, floors in zip(result.measurements, result.floors, strict=True):
         pieces += [
             table(measurement),
-            beside(measurement.rows),
+            beside(measurement),
             least(measurement.rows, floors, result.rates),
         ]
     pieces += [starts(measurement.rows) for measurement in result.measurements[:1]]
@@ -95,11 +95,15 @@ def table(measurement: Measurement) -> str:
     return "\n".join([*lines, "", *_parts(rows)])
 
 
-def beside(rows: Sequence[Row]) -> str:
+def beside(measurement: Measurement) -> str:
     """Ours over the fastest other engine of the same precision, which differs by program; 1 is as fast."""
     lines: list[str] = []
-    for label, parts in beside_best(rows).items():
-        lines.append(f"{label}, seconds over those of the fastest other engine in that precision (95 %)")
+    near = {row.engine.label: told_distance(row.fidelity) for row in measurement.rows}
+    for label, parts in beside_best(measurement.rows).items():
+        lines += [
+            f"{label}, seconds over those of the fastest other engine in that precision (95 %)",
+            f"    {near[label]} from {measurement.reference}",
+        ]
         lines += [
             f"    {figures.BESIDE[part]:16}{found.ratio!s:32}{found.label}" for part, found in parts.items()
         ]

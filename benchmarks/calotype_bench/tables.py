@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calotype.errors import RequestError
-from calotype_bench import results
+from calotype_bench import figure_tables, results
 from calotype_bench.figures import APART, BESIDE, distance, fidelities, gains, profiles, share, times
 from calotype_bench.measurement import Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency, Result, Techniques
 
+_KINDS = ("latency", "beside", "operators", "fidelity", "techniques", *figure_tables.KINDS)
 _BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
 _BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
 
@@ -38,6 +39,9 @@ def bring_up_to_date(text: str, folder: Path) -> str:
 
 
 def _table(kind: str, path: Path) -> str:
+    if kind in figure_tables.KINDS:
+        (heads, lines), origin = figure_tables.read(kind, path)
+        return "\n".join([*_heads(*heads), *(_line(*cells) for cells in lines), "", origin, ""])
     result = results.read(path)
     if kind == "latency" and isinstance(result, Latency):
         blocks = [_latency(result, index) for index in range(len(result.measurements))]
@@ -50,10 +54,7 @@ def _table(kind: str, path: Path) -> str:
     elif kind == "techniques" and isinstance(result, Techniques):
         blocks = [_techniques(result)]
     else:
-        raise RequestError(
-            f"{path}: a table `{kind}` cannot be made of it",
-            "latency, beside, operators, fidelity or techniques",
-        )
+        raise RequestError(f"{path}: a table `{kind}` cannot be made of it", f"kinds are {', '.join(_KINDS)}")
     return "\n".join([*blocks, f"`{results.command_line(result)}`, on {_where(result)}", ""])
 
 
@@ -88,10 +89,13 @@ def _latency(result: Latency, index: int) -> str:
 
 
 def _beside(measurement: Measurement) -> str:
-    lines = [_caption(measurement), "", *_heads("engine", *BESIDE.values())]
+    near = (f"latents from {measurement.reference}", "PSNR dB")
+    lines = [_caption(measurement), "", *_heads("engine", *BESIDE.values(), *near)]
+    distances = {row.engine.label: distance(row.fidelity) for row in measurement.rows}
     for label, parts in beside_best(measurement.rows).items():
         found = (parts.get(name) for name in BESIDE)
-        lines.append(_line(label, *("-" if each is None else f"{each.ratio} {each.label}" for each in found)))
+        cells = ("-" if each is None else f"{each.ratio} {each.label}" for each in found)
+        lines.append(_line(label, *cells, *distances[label]))
     return "\n".join([*lines, ""])
 
 

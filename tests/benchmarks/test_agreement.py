@@ -31,6 +31,7 @@ def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[:5] == ["1", "x", "512x512,", "10", "steps"]
     assert out.endswith("4 of 4 overlap\n")
+    assert out.splitlines()[0].endswith("overlap   latents 0.0e+00, pictures equal")
 
 
 def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

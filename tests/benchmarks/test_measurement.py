@@ -66,7 +66,9 @@ def test_ours_stand_beside_the_fastest_other_of_their_precision_part_by_part() -
     assert [*found] == ["calotype fp32"]  # nothing of bf16 drew the picture
     told = {part: (best.label, best.ratio.value) for part, best in found["calotype fp32"].items()}
     assert told == {"total": ("optimum-intel fp32", 0.8), "unet_step": ("eager fp32", 1.5)}
-    assert "unet step       1.500 (1.500 to 1.500)" in report_text.beside(rows)
+    text = report_text.beside(Measurement(Job("x", 2, 0), 6, "eager fp32", tuple(rows)))
+    assert "unet step       1.500 (1.500 to 1.500)" in text
+    assert "latents 1.0e-06, pictures 80.0 dB from eager fp32" in text  # no ratio without its distance
 
 
 def test_runs_are_paired_within_their_processes() -> None:

@@ -1,10 +1,9 @@
-"""One page about results, and tables in Markdown files."""
+"""One page about results."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from calotype.errors import RequestError
-from calotype_bench import figures, results, tables, waterfall
+from calotype_bench import figures, results, waterfall
 from calotype_bench.cli import main
 from calotype_bench.fidelity import Fidelity
 from tests.benchmarks import made
@@ -163,62 +162,3 @@ def test_a_floor_above_what_was_measured_says_that_the_rate_is_too_low() -> None
     assert figures.share(1.0, 2.0) == "50%"
     assert figures.share(2.2, 2.0) == ">100%"
     assert figures.share(None, 2.0) == "-"
-
-
-def test_tables_are_written_between_their_marks(found: tuple[Path, Path], tmp_path: Path) -> None:
-    results.write(made.techniques(), tmp_path / "techniques.json")
-    text = tmp_path / "text.md"
-    marks = (
-        ("latency", "latency"),
-        ("beside", "latency"),
-        ("operators", "latency"),
-        ("fidelity", "comparison"),
-        ("techniques", "techniques"),
-    )
-    text.write_text(
-        "# Before\n\n"
-        + "".join(f"<!-- table {kind} {name}.json -->\nold\n<!-- end -->\n" for kind, name in marks)
-        + "after\n"
-    )
-    assert main(["tables", "--check", str(text)]) == 2
-    assert main(["tables", str(text)]) == 0
-    assert main(["tables", "--check", str(text)]) == 0
-    written = text.read_text()
-    assert "old" not in written
-    assert written.startswith("# Before\n")
-    assert written.endswith("<!-- end -->\nafter\n")
-    assert (
-        "| eager fp32 | 1.800 | 2.000 | - | 5% | 2.000 (all of 2.000 to 2.000) | 0.070 | 0.300 |" in written
-    )
-    assert "| convolution |" in written
-    assert "| calotype openvino fp32 | 0.500 (all of 0.500 to 0.500) eager fp32 |" in written
-    assert "| eager bf16 (noise floor) | 1 |" in written
-    assert "| unet_step | norms | 3 | 200.0 | 100.0 | 0.500 (all of 0.500 to 0.500) | equal |" in written
-    assert "`calotype-bench latency bundle --title 'A bundle'`" in written
-    text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")
-    with pytest.raises(RequestError, match="a table `fidelity` cannot be made of it"):
-        tables.bring_up_to_date(text.read_text(), tmp_path)
-
-
-def test_a_table_that_does_not_end_is_refused(found: tuple[Path, Path], tmp_path: Path) -> None:
-    text = "<!-- table latency latency.json -->\nkept\n<!-- table latency latency.json -->\n<!-- end -->\n"
-    with pytest.raises(RequestError, match="2 tables begin and 1 end"):
-        tables.bring_up_to_date(text, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"# Nothing", r"x\.md: no table begins"), (b"\xff", r"x\.md is no text in UTF-8")],
-)
-def test_a_file_without_tables_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
-) -> None:
-    (tmp_path / "x.md").write_bytes(content)
-    assert main(["tables", "--check", str(tmp_path / "x.md")]) == 2
-    assert re.search(message, capsys.readouterr().err)
-
-
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
-def test_the_projects_own_tables_are_up_to_date(name: str) -> None:
-    assert main(["tables", "--check", str(ROOT / name)]) == 0
-    assert "<!-- table " in (ROOT / name).read_text("utf-8")

@@ -1,0 +1,138 @@
+"""Tables in Markdown files, from results and from the figures of other commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from calotype.errors import RequestError
+from calotype_bench import results, tables
+from calotype_bench.cli import main
+from tests.benchmarks import made
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> None:
+    results.write(made.latency(), tmp_path / "latency.json")
+    results.write(made.comparison(), tmp_path / "comparison.json")
+    results.write(made.techniques(), tmp_path / "techniques.json")
+
+
+@pytest.mark.usefixtures("written")
+def test_tables_are_written_between_their_marks(tmp_path: Path) -> None:
+    text = tmp_path / "text.md"
+    marks = (
+        ("latency", "latency"),
+        ("beside", "latency"),
+        ("operators", "latency"),
+        ("fidelity", "comparison"),
+        ("techniques", "techniques"),
+    )
+    text.write_text(
+        "# Before\n\n"
+        + "".join(f"<!-- table {kind} {name}.json -->\nold\n<!-- end -->\n" for kind, name in marks)
+        + "after\n"
+    )
+    assert main(["tables", "--check", str(text)]) == 2
+    assert main(["tables", str(text)]) == 0
+    assert main(["tables", "--check", str(text)]) == 0
+    written = text.read_text()
+    assert "old" not in written
+    assert written.startswith("# Before\n")
+    assert written.endswith("<!-- end -->\nafter\n")
+    assert (
+        "| eager fp32 | 1.800 | 2.000 | - | 5% | 2.000 (all of 2.000 to 2.000) | 0.070 | 0.300 |" in written
+    )
+    assert "| convolution |" in written
+    assert "| calotype openvino fp32 | 0.500 (all of 0.500 to 0.500) eager fp32 |" in written
+    assert " eager fp32 | - | 1.0e-06 | 80.0 |" in written  # a ratio is not printed without its distance
+    assert "| eager bf16 (noise floor) | 1 |" in written
+    assert "| unet_step | norms | 3 | 200.0 | 100.0 | 0.500 (all of 0.500 to 0.500) | equal |" in written
+    assert "`calotype-bench latency bundle --title 'A bundle'`" in written
+    text.write_text("<!-- table fidelity latency.json -->\n<!-- end -->\n")
+    with pytest.raises(RequestError, match="a table `fidelity` cannot be made of it"):
+        tables.bring_up_to_date(text.read_text(), tmp_path)
+
+
+def test_figures_of_other_commands_are_tables_too(tmp_path: Path) -> None:
+    compared = {"ratio": 1.25, "interval": [1.2, 1.3], "samples": [[2.5, 2.0]] * 8, "distance": 0.0}
+    shape = {
+        "queries": [2, 8, 4096, 40],
+        "keys": [2, 8, 77, 40],
+        "times": 5,
+        "openvino": 0.005,
+        "torch": 0.004,
+    }
+    lora = {
+        "load": 20.0,
+        "apply": 8.5,
+        "take off": 4.0,
+        "changes latents by": 3e-3,
+        "restored bit for bit": True,
+    }
+    launched = {"program": "unet_step", "graph": "fused", "launches": 764}
+    plan = {
+        "name": "vae_decoder", "build_seconds": 1.25, "files": [{"size": 2**20}, {"size": 2**19}],
+        "activation_bytes": 2**21, "attentions": 3, "unfused_attentions": ["one"],
+    }  # fmt: skip
+    figures = {
+        "command": ["python", "a b.py"], "machine": made.MACHINE,
+        "shapes": [shape | compared], "step": {"openvino": 0.025, "torch": 0.02},
+        "backends": {"openvino": compared | lora | {"before": 2.0, "after": 2.5, "prompt": 0.01, "row": 0.02}},
+        "latents": {"eager fp16": {"1": 5.5e-4, "20": 4e-3}},
+    }  # fmt: skip
+    models = {
+        "sd15": [launched | {"settings": []}, launched | {"settings": ["prefer_nhwc"], "launches": 769}]
+    }
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    (tmp_path / "launches.json").write_text(json.dumps({"models": models}))
+    (tmp_path / "plans.json").write_text(json.dumps({"models": {"sd15": {"plans": [plan]}}}))
+    expected = {
+        "attention": "| 8 heads of 40, 4096 with 77 | 5 | 5.0 | 4.0 | 1.250 (1.200 to 1.300) | 0.0e+00 |",
+        "hoisting": "| openvino | 2.00 | 2.50 | 1.250 (1.200 to 1.300) | 0.030 | 0.0e+00 |",
+        "lora": "| openvino | 20.0 | 8.5 | 4.0 | 3.0e-03 | bit for bit |",
+        "latents": "| eager fp16 | 5.5e-04 | 4.0e-03 |",
+        "launches": "| sd15 | unet_step | all of the optimiser, joined | 764 | 769 |",
+        "plans": "| sd15 | vae_decoder | 1.2 | 1.5 | 2.0 | 2 of 3 |",
+    }
+    for kind, line in expected.items():
+        name = kind if kind in ("launches", "plans") else "figures"
+        text = f"<!-- table {kind} {name}.json -->\n<!-- end -->\n"
+        written = tables.bring_up_to_date(text, tmp_path)
+        assert line in written.splitlines()
+        origin = "`python 'a b.py'`, on A processor with a long name, 2 cores, 2026-01-02"
+        assert (origin if name == "figures" else "on a machine that was not noted") in written.splitlines()
+    with pytest.raises(
+        RequestError, match=r"figures\.json: no table `plans` can be made of it: KeyError: 'models'"
+    ):
+        tables.bring_up_to_date("<!-- table plans figures.json -->\n<!-- end -->\n", tmp_path)
+
+
+@pytest.mark.usefixtures("written")
+def test_a_table_that_does_not_end_is_refused(tmp_path: Path) -> None:
+    text = "<!-- table latency latency.json -->\nkept\n<!-- table latency latency.json -->\n<!-- end -->\n"
+    with pytest.raises(RequestError, match="2 tables begin and 1 end"):
+        tables.bring_up_to_date(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"# Nothing", r"x\.md: no table begins"), (b"\xff", r"x\.md is no text in UTF-8")],
+)
+def test_a_file_without_tables_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    (tmp_path / "x.md").write_bytes(content)
+    assert main(["tables", "--check", str(tmp_path / "x.md")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_the_projects_own_tables_are_up_to_date(name: str) -> None:
+    assert main(["tables", "--check", str(ROOT / name)]) == 0
+    assert "<!-- table " in (ROOT / name).read_text("utf-8")
