@@ -207,7 +207,9 @@ def _seconds(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 < found <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected seconds above 0, at most {threading.TIMEOUT_MAX:g}, found {text!r}"
+        )
     return found
 
 

@@ -55,7 +55,7 @@ def compare(
                     for number, job in enumerate(jobs):
                         worker.draw(job, str(_file(place, number)))
                         reports.progress(index * len(jobs) + number + 1, total, engine.label)
-            except PeerError as error:
+            except (PeerError, OSError) as error:
                 if index == 0:
                     raise BackendError(f"the reference cannot draw: {error}") from error
                 failures[engine.label] = str(error)

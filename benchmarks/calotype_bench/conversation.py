@@ -31,7 +31,7 @@ class Worker:
         self._timeout = timeout
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
-            [python, "-m", "calotype_bench.worker"], env=variables(),
+            [python, "-m", "calotype_bench.worker"], env=variables(python),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
         )  # fmt: skip
         assert self._process.stdin is not None
@@ -47,6 +47,11 @@ class Worker:
     def draw(self, job: Job, save: str = "") -> Drawn:
         """Let it draw one job. PeerError."""
         return Drawn(**self._ask({"job": dataclasses.asdict(job), "save": save}))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, by itself or killed."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """Let the process end."""
@@ -71,15 +76,21 @@ class Worker:
             self._stdin.write(json.dumps(message) + "\n")
             self._stdin.flush()
         begun = time.monotonic()
-        late = threading.Timer(self._timeout, self._process.kill)
-        late.start()
-        line = self._stdout.readline()
-        late.cancel()
+        line = self._line()
         in_time = time.monotonic() - begun < self._timeout
-        answer = json.loads(line) if line else {"failure": self._last_words(in_time)}
+        answer = json.loads(line) if line.endswith("\n") else {"failure": self._last_words(in_time)}
         if "failure" in answer:
             raise PeerError(f"{self.engine.label}: {answer['failure']}")
         return answer
+
+    def _line(self) -> str:
+        """What it says next; the process is killed where that takes too long, and what it said may be cut short."""
+        late = threading.Timer(self._timeout, self._process.kill)
+        late.start()
+        try:
+            return self._stdout.readline()
+        finally:  # also where the user interrupts
+            late.cancel()
 
     def _last_words(self, in_time: bool) -> str:
         status = self._process.wait()

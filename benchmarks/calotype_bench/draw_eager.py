@@ -17,7 +17,7 @@ from calotype_bench.worker import Drawer
 # By name of engine, how torch.compile goes about it: every kernel tuned, or recorded as graphs alone.
 MODES = {"compile": "max-autotune", "compile-reduce-overhead": "reduce-overhead"}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# Times as long as in float32. With kernels a product takes less; without (bf16 on x86 without AVX-512) 100 to 300.
+# Times as long as in float32. With kernels a product takes less; without (bf16 on x86 without AVX-512) 40 to 300.
 _SLOWEST = 20.0
 
 

@@ -91,18 +91,25 @@ def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Sa
     return str(folder)
 
 
-def variables() -> dict[str, str]:
-    """This process's environment variables, with which other interpreters find this package, and nothing beside it."""
-    place = cache() / "packages" / hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:8]
-    place.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        (place / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
+def variables(interpreter: str) -> dict[str, str]:
+    """This process's environment variables, with which `interpreter` finds this package.
+
+    Another interpreter than this one finds nothing that is installed beside it.
+    """
+    place = PACKAGE.parent
+    if interpreter != sys.executable:
+        place = cache() / "packages" / hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:8]
+        place.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (place / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
+    paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def _run(command: Sequence[str], log: Path, failure: str) -> None:
     with log.open("a", encoding="utf-8") as file:
-        run = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=variables(), check=False)
+        variables_of = variables(command[0])
+        run = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=variables_of, check=False)
     if run.returncode:
         raise PeerError(f"{failure}: {reason(log.read_text('utf-8', 'replace'), run.returncode)}")
 

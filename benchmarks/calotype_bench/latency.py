@@ -122,10 +122,19 @@ class _Bench:
         self._reports.progress(done, self.total, f"{self.engines[index].label} {told}")
         return drawn
 
-    def loadable(self, opening: int) -> list[int]:
-        """The engines that could be loaded so far, in turn; what is only compared with, in the first opening alone."""
+    def loadable(self, opening: int, takes: Sequence[_Take]) -> list[int]:
+        """The engines that could be loaded so far, and did not fail at every job, in turn; what is only compared with,
+        in the first opening alone.
+        """
         count = self.sampled if opening else len(self.engines)
-        return [index for index in self._turn if index < count and index not in self.failures]
+        able = [index for index in self._turn if any(index not in take.failures for take in takes)]
+        return [index for index in able if index < count and index not in self.failures]
+
+    def reopen(self) -> None:
+        """Start those anew whose process ended at the job before."""
+        for index in [index for index, worker in self._workers.items() if worker.ended]:
+            self._workers.pop(index).close()
+            self.open(index)
 
     def able(self, take: _Take, sampled: bool = True) -> list[int]:
         """The running engines that have not failed at the job; `sampled` False: those too that are compared with."""
@@ -173,8 +182,9 @@ def measure(
 
 
 def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: int) -> None:
-    ready = {index: bench.open(index) for index in bench.loadable(opening)}
+    ready = {index: bench.open(index) for index in bench.loadable(opening, takes)}
     for number, take in enumerate(takes):
+        bench.reopen()
         for index in bench.able(take, sampled=bool(opening)):
             drawn = bench.draw(index, take, save=take.file(index))
             take.warm(index, drawn, None if number else ready[index])
@@ -192,7 +202,7 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
 
 def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> None:
     for take in takes:
-        for index in bench.loadable(opening):
+        for index in bench.loadable(opening, takes):
             if index not in take.failures and (ready := bench.open(index)):
                 first = bench.draw(index, take, dataclasses.replace(take.job, steps=1))
                 take.warm(index, first, ready)

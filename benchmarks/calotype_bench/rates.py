@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from calotype.errors import BackendError
@@ -75,10 +76,20 @@ def _main() -> None:
     with torch.inference_mode():
         exact = _measured(device, torch.float32)
         found = {
-            precision: _measured(device, halves[precision]).better(exact) if precision in halves else exact
+            precision: in_half(partial(_measured, device, halves[precision]), exact)
+            if precision in halves
+            else exact
             for precision in precisions
         }
     print(json.dumps({precision: asdict(rate) for precision, rate in found.items()}))
+
+
+def in_half(measured: Callable[[], Rates], exact: Rates) -> Rates:
+    """The rate in half precision, or in float32 where that is higher, or torch cannot compute in the other at all."""
+    try:
+        return measured().better(exact)
+    except RuntimeError:
+        return exact
 
 
 def _measured(device: str, dtype: torch.dtype) -> Rates:

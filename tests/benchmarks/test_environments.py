@@ -96,13 +96,22 @@ def test_diffusers_is_the_one_that_is_exported_from(said: list[str], monkeypatch
 
 @pytest.mark.usefixtures("said")
 def test_other_interpreters_find_this_package_and_nothing_beside_it() -> None:
-    first, again = (environments.variables()["PYTHONPATH"].split(":") for _ in range(2))
-    assert first == again
-    place = first[0]
+    variables, again = (environments.variables("another/python") for _ in range(2))
+    assert variables == again
+    place = variables["PYTHONPATH"].split(":")[0]
     assert [path.name for path in Path(place).iterdir()] == ["calotype_bench"]
-    command = [sys.executable, "-c", "import calotype_bench; print(calotype_bench.__file__)"]
-    run = subprocess.run(command, env=environments.variables(), capture_output=True, text=True, check=True)
-    assert Path(run.stdout.strip()).parent.parent == Path(place)
+    said = "import sys, calotype_bench; print(calotype_bench.__file__, '' in sys.path)"
+    command = [sys.executable, "-c", said]
+    run = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [str(Path(place) / "calotype_bench" / "__init__.py"), "False"]
+
+
+def test_this_interpreter_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert environments.variables(sys.executable)["PYTHONPATH"].split(":")[0] == str(
+        environments.PACKAGE.parent
+    )
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_model_is_exported_once_for_each_checkpoint(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,28 +204,3 @@ def test_what_warms_up_is_told() -> None:
     assert "a picture of one step" in Order(2, alone=True).warm_up("cpu")
     assert Order(2).warm_up("cpu") == "one picture of each job in every process"
     assert "two pictures" in Order(2).warm_up("cuda")
-
-
-def test_a_worker_that_is_killed_says_by_what(tmp_path: Path) -> None:
-    with Worker(CALOTYPE) as worker:
-        worker._process.kill()
-        with pytest.raises(PeerError, match="it was ended by SIGKILL"):
-            worker.draw(JOB)
-
-
-def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
-    with Worker(CALOTYPE) as worker, pytest.raises(PeerError, match="num_inference_steps"):
-        worker.draw(Job("x", 0, 0))
-
-
-def test_a_worker_that_hangs_is_ended() -> None:
-    with Worker(CALOTYPE) as worker:
-        worker._timeout = 0.2
-        worker._process.send_signal(signal.SIGSTOP)
-        with pytest.raises(PeerError, match=r"calotype onnxruntime fp32: no answer within 0\.2 s"):
-            worker.draw(JOB)
-
-
-def test_an_engine_that_does_not_load_in_time_is_a_row_that_says_so() -> None:
-    (found,) = measured([CALOTYPE], [JOB], Order(1, timeout=0.05))
-    assert "no answer within 0.05 s" in found.rows[0].failure
