@@ -20,8 +20,8 @@ from openvino import opset13 as ops
 
 from calotype.backends.openvino import Compiler
 from calotype.bundle import Bundle
-from calotype_bench import paired
-from calotype_bench.statistics import Ratio, ratio
+from calotype_bench import figure_tables, paired
+from calotype_bench.statistics import ratio
 from calotype_export import arguments
 from calotype_export.gates import distance
 from calotype_export.timed_run import turns, wall_seconds
@@ -126,12 +126,10 @@ def _tensor(tensor: torch.Tensor, kind: ov.Type) -> ov.Tensor:
 def told(found: dict[str, Any]) -> str:
     """The figures of one shape in a line."""
     _, heads, tokens, width = found["queries"]
-    low, high = found["interval"]
-    longer = Ratio(found["ratio"], low, high, len(found["samples"]))
     return (
         f"{found['times']} of {heads} heads of {width}, {tokens} with {found['keys'][2]}, {found['dtype']}: "
         f"OpenVINO {1000 * found['openvino']:.2f} ms, torch {1000 * found['torch']:.2f} ms, "
-        f"ratio {longer}, relative L2 {found['distance']:.1e}"
+        f"ratio {figure_tables.ratio(found)}, relative L2 {found['distance']:.1e}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from PIL import Image
 
 from calotype.errors import BackendError
 from calotype_bench import fidelity, peers
-from calotype_bench.conversation import TIMEOUT, Worker
+from calotype_bench.conversation import TIMEOUT
 from calotype_bench.environments import PeerError
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.order import SILENT, Reports
@@ -51,7 +50,7 @@ def compare(
             place = Path(folder) / str(index)
             place.mkdir()
             try:
-                with _opened(engine, reports, timeout) as worker:
+                with peers.opened(engine, reports.say, timeout) as worker:
                     for number, job in enumerate(jobs):
                         worker.draw(job, str(_file(place, number)))
                         reports.progress(index * len(jobs) + number + 1, total, engine.label)
@@ -74,12 +73,6 @@ def compare(
             except ValueError as error:  # numbers that are not finite
                 failures[engine.label] = str(error)
     return Outcome(tuple(expected), tuple(pairs), failures)
-
-
-def _opened(engine: Engine, reports: Reports, timeout: float) -> Worker:
-    """PeerError where it cannot be."""
-    interpreter, path = peers.prepare(engine, reports.say)
-    return Worker(dataclasses.replace(engine, path=path), interpreter, timeout)
 
 
 def _pair(engine: Engine, job: Job, number: int, files: tuple[Path, Path], keep: bool) -> Pair:

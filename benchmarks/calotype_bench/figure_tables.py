@@ -37,7 +37,7 @@ def _attention(found: Figures) -> Table:
         (
             f"{each['queries'][1]} heads of {each['queries'][3]}, {each['queries'][2]} with {each['keys'][2]}",
             str(each["times"]), _milliseconds(each["openvino"]), _milliseconds(each["torch"]),
-            _ratio(each), f"{each['distance']:.1e}",
+            str(ratio(each)), f"{each['distance']:.1e}",
         )
         for each in found["shapes"]
     ]  # fmt: skip
@@ -52,7 +52,7 @@ def _hoisting(found: Figures) -> Table:
     heads = ("backend", "whole step, median s", "without", "ratio (95 %)", "cut off, s", "relative L2")
     return heads, [
         (
-            backend, f"{each['before']:.2f}", f"{each['after']:.2f}", _ratio(each),
+            backend, f"{each['before']:.2f}", f"{each['after']:.2f}", str(ratio(each)),
             f"{each['prompt'] + each['row']:.3f}", f"{each['distance']:.1e}",
         )
         for backend, each in found["backends"].items()
@@ -118,9 +118,10 @@ def _origin(found: Figures) -> str:
     return f"{command and f'{command}, '}on {machine}{cores}{date and f', {date}'}"
 
 
-def _ratio(each: Figures) -> str:
+def ratio(each: Figures) -> Ratio:
+    """What figures tell of two things that ran in turn."""
     low, high = each["interval"]
-    return str(Ratio(each["ratio"], low, high, len(each["samples"])))
+    return Ratio(each["ratio"], low, high, len(each["samples"]))
 
 
 def _milliseconds(seconds: float) -> str:

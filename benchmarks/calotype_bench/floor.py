@@ -68,9 +68,10 @@ def of_measurement(
         precision: seconds(operations(bundle, pictures, evaluations), rates_of(bundle, rates))
         for precision, bundle in first.items()
     }
-    work = operations(counted[0], pictures, evaluations)
-    others = {row.engine.dtype for row in drawn} & rates.keys() - first.keys()
-    return found | {other: seconds(work, dict.fromkeys(work, rates[other])) for other in sorted(others)}
+    for other in sorted({row.engine.dtype for row in drawn} & rates.keys() - first.keys()):
+        work = operations(counted[0], pictures, evaluations)
+        found[other] = seconds(work, dict.fromkeys(work, rates[other]))
+    return found
 
 
 def _smallest(bundle: Bundle, name: str) -> str:

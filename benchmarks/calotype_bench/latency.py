@@ -96,12 +96,10 @@ class _Bench:
 
     def open(self, index: int) -> Ready | None:
         """Start a worker; None, and a failure noted, where it cannot be."""
-        self._reports.say(f"loading {self.engines[index].label}")
         engine = self.engines[index]
+        self._reports.say(f"loading {engine.label}")
         try:
-            interpreter, path = peers.prepare(engine, self._reports.say)
-            engine = dataclasses.replace(engine, path=path)
-            self._workers[index] = Worker(engine, interpreter, self._timeout)
+            self._workers[index] = peers.opened(engine, self._reports.say, self._timeout)
         except (PeerError, OSError) as error:  # an interpreter or a folder that is gone
             self.failures[index] = str(error)
             return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from calotype_bench import environments
+from calotype_bench.conversation import Worker
 from calotype_bench.environments import Say
 from calotype_bench.jobs import Engine
 
@@ -73,3 +75,9 @@ def prepare(engine: Engine, say: Say) -> tuple[str, str]:
     if not peer.exporter:
         return interpreter, engine.path
     return interpreter, environments.exported(engine.name, interpreter, peer.exporter, Path(engine.path), say)
+
+
+def opened(engine: Engine, say: Say, timeout: float) -> Worker:
+    """A worker with `engine`, prepared as `prepare` does. PeerError, OSError."""
+    interpreter, path = prepare(engine, say)
+    return Worker(dataclasses.replace(engine, path=path), interpreter, timeout)

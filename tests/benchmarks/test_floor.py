@@ -95,6 +95,7 @@ def test_half_precision_is_no_slower_than_float32_which_can_stand_for_it() -> No
     found = rates.measure(["bf16", "fp32"], "cpu", threads=1)
     assert [*found] == ["bf16", "fp32"]
     assert found["bf16"].product >= found["fp32"].product
+    assert found["bf16"].convolution >= found["fp32"].convolution
 
 
 def test_a_machine_is_as_fast_as_at_its_best() -> None:
