@@ -15,11 +15,12 @@ from calotype_bench.rates import Rates
 def operations(bundle: Bundle, pictures: int, evaluations: int) -> dict[str, Counter[str]]:
     """By program, what `pictures` of one request take when each goes through `evaluations` of the UNet.
 
-    The prompt and the empty one are encoded once each; everything else is done once a picture.
+    The prompt and the empty one are encoded once each, in one run where the program takes two texts; everything else
+    is done once a picture.
     """
-    guided = bundle.manifest.guided
+    texts = bundle.program("text_encoder").input("input_ids").shape[0]
     times = {
-        "text_encoder": 1 + guided,
+        "text_encoder": (1 + bundle.manifest.guided) // texts,
         "unet_step": pictures * evaluations,
         "vae_decoder": pictures,
         "safety_checker": pictures,

@@ -54,21 +54,33 @@ def listed(prompt: str | Sequence[str]) -> list[str]:
 def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Encoded:
     """Embeddings (T, D) of a settled request's prompts, each repeated `num_images_per_prompt` times in a row.
 
-    RequestError where given embeddings are not what the step takes.
+    Prompts and negative prompts go to the text encoder together. RequestError where given embeddings are not what the
+    step takes.
     """
-    if request.prompt_embeds is not None:
-        prompt = [*_given("prompt_embeds", request.prompt_embeds, manifest)]
-    else:
-        prompt = text.encode(listed(request.prompt or ""), request.clip_skip)
-    repeats = request.num_images_per_prompt
+    prompt, texts = _half("prompt", request.prompt, request.prompt_embeds, manifest)
+    wanted = [(words, request.clip_skip or 0) for words in texts]
+    count, repeats = len(prompt) or len(texts), request.num_images_per_prompt
     if not manifest.guided or request.guidance <= 1:
-        return Encoded(_repeated(prompt, repeats))
-    if request.negative_prompt_embeds is not None:
-        negative = [*_given("negative_prompt_embeds", request.negative_prompt_embeds, manifest, len(prompt))]
-    else:  # without clip_skip, as in diffusers' encode_prompt
-        unwanted = listed(request.negative_prompt or "")
-        negative = text.encode(unwanted * (len(prompt) // len(unwanted)))
+        return Encoded(_repeated(prompt + text.encode(wanted), repeats))
+    negative, unwanted = _half(
+        "negative_prompt", request.negative_prompt, request.negative_prompt_embeds, manifest, count
+    )
+    for (
+        words
+    ) in unwanted:  # one for all prompts, or one for each; without clip_skip, as in diffusers' encode_prompt
+        wanted += [(words, 0)] * (count // len(unwanted))
+    encoded = text.encode(wanted)
+    prompt, negative = prompt + encoded[: len(texts)], negative + encoded[len(texts) :]
     return Encoded(_repeated(prompt, repeats), _repeated(negative, repeats))
+
+
+def _half(
+    name: str, texts: str | Sequence[str] | None, given: Any, manifest: Manifest, count: int | None = None
+) -> tuple[list[Any], list[str]]:
+    """Of one half of guidance, embeddings (T, D) that came with a request, or what is to be encoded."""
+    if given is not None:
+        return [*_given(f"{name}_embeds", given, manifest, count)], []
+    return [], listed(texts or "")
 
 
 def _given(name: str, value: Any, manifest: Manifest, count: int | None = None) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from calotype.backends import Program, Row
@@ -49,22 +50,27 @@ class TextEncoder:
         """The token ids of each text, padded and cut to the model's length."""
         return [self._tokenizer.encode(text) for text in texts]
 
-    def encode(self, texts: Sequence[str], clip_skip: int | None = None) -> list[Row]:
-        """Embeddings (T, D) of each text, where the program runs; equal texts are encoded once.
+    def encode(self, wanted: Sequence[tuple[str, int]]) -> list[Row]:
+        """Embeddings (T, D) of each text and its `clip_skip`, where the program runs; equal texts are encoded once.
 
-        `clip_skip` n takes the hidden state n layers before the last, after the final layer norm
+        A `clip_skip` of n takes the hidden state n layers before the last, after the final layer norm
         (diffusers' `encode_prompt`). RequestError when there are not so many layers.
         """
-        layers = self._program.spec.output("hidden_states").shape[1]
-        skipped = clip_skip or 0
-        if skipped >= layers:
-            raise RequestError(
-                f"`clip_skip`: expected at most {layers - 1}, the layers of this text encoder, found {clip_skip}"
-            )
-        encoded: dict[str, Row] = {}
-        for text in texts:
-            if text not in encoded:
-                ids = self._tokenizer.encode(text).ids[None]  # (1, T)
-                self._program.launch({"input_ids": ids})  # hidden_states (1, L + 1, T, D)
-                encoded[text] = self._program.keep("hidden_states", 0, layers - 1 - skipped)
-        return [encoded[text] for text in texts]
+        rows, layers = self._program.spec.output("hidden_states").shape[:2]  # R texts a run, L + 1
+        for _, skipped in wanted:
+            if skipped >= layers:
+                raise RequestError(
+                    f"`clip_skip`: expected at most {layers - 1}, the layers of this text encoder, found {skipped}"
+                )
+        texts = [*dict.fromkeys(text for text, _ in wanted)]
+        kept: dict[tuple[str, int], Row] = {}
+        for first in range(0, len(texts), rows):
+            together = texts[first : first + rows]
+            ids = [self._tokenizer.encode(text).ids for text in together]
+            ids += ids[-1:] * (rows - len(ids))
+            self._program.launch({"input_ids": np.stack(ids)})  # (R, T); hidden_states (R, L + 1, T, D)
+            for text, skipped in dict.fromkeys(wanted):
+                if text in together:
+                    place = together.index(text), layers - 1 - skipped
+                    kept[text, skipped] = self._program.keep("hidden_states", *place)
+        return [kept[each] for each in wanted]

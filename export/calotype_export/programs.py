@@ -38,7 +38,9 @@ class Program(nn.Module):
 class TextEncoder(Program):
     """CLIPTextModel with every hidden state reachable, each after the final LayerNorm.
 
-    in  `input_ids` (1, T) int64      out  `hidden_states` (1, L + 1, T, D), the embeddings first
+    R texts are encoded at once: two in a guided bundle, else one.
+
+    in  `input_ids` (R, T) int64      out  `hidden_states` (R, L + 1, T, D), the embeddings first
     """
 
     outputs = ("hidden_states",)
@@ -49,7 +51,7 @@ class TextEncoder(Program):
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         outputs = self.model(input_ids=inputs["input_ids"], output_hidden_states=True)
-        states = torch.stack(outputs.hidden_states, dim=1)  # (1, L + 1, T, D)
+        states = torch.stack(outputs.hidden_states, dim=1)  # (R, L + 1, T, D)
         return {"hidden_states": self.model.final_layer_norm(states).float()}
 
 

@@ -29,9 +29,8 @@ class Sizes:
 def inputs(program: str, batch: int, manifest: Manifest, sizes: Sizes) -> tuple[TensorSpec, ...]:
     """The inputs of `program`; of the manifest only the decisions are read, not the programs."""
     H, W = manifest.height // manifest.vae_scale_factor, manifest.width // manifest.vae_scale_factor
-    tokens = TensorSpec("input_ids", "int64", (1, manifest.max_length))
-    if program == "text_encoder":
-        return (tokens,)
+    if program == "text_encoder":  # the prompt and the negative one at once read its weights once
+        return (TensorSpec("input_ids", "int64", (1 + manifest.guided, manifest.max_length)),)
     if program == "vae_encoder":
         return (TensorSpec("image", "float32", (1, 3, manifest.height, manifest.width)),)
     if program == "vae_decoder":
@@ -40,7 +39,8 @@ def inputs(program: str, batch: int, manifest: Manifest, sizes: Sizes) -> tuple[
         return _step_inputs(batch, manifest, sizes.embedding_width)
     pixels = TensorSpec("pixel_values", "float32", (1, 3, *sizes.pixels[program]))
     if program == "segmenter":
-        return pixels, tokens, TensorSpec("attention_mask", "int64", (1, manifest.max_length))
+        names = "input_ids", "attention_mask"
+        return pixels, *(TensorSpec(name, "int64", (1, manifest.max_length)) for name in names)
     return (pixels,)
 
 

@@ -106,8 +106,8 @@ def test_latents_that_are_not_finite_are_an_error() -> None:
 def test_embeddings_that_are_not_finite_are_an_error_of_the_text_encoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def encode(_: TextEncoder, texts: list[str], __: int | None = None) -> list[Array]:
-        return [np.full((77, 32), np.nan, np.float32) for _ in texts]
+    def encode(_: TextEncoder, wanted: list[tuple[str, int]]) -> list[Array]:
+        return [np.full((77, 32), np.nan, np.float32) for _ in wanted]
 
     monkeypatch.setattr(TextEncoder, "encode", encode)
     for draws in (lambda: latents_of("plain"), lambda: pipeline_of("plain").encode_prompt(PROMPT)):
