@@ -84,6 +84,14 @@ def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> N
     assert 4 not in tried
 
 
+def test_of_several_ways_to_do_the_same_the_fastest_counts() -> None:
+    def taking(seconds: float) -> Callable[[int], Callable[[], object]]:
+        return lambda size: lambda: time.sleep(size * seconds)
+
+    found = rates.fastest((taking(0.04), taking(0.01)), (1, 2), lambda size: 100 * size, lambda: None)
+    assert 100 / 0.04 < found <= 100 / 0.01
+
+
 def test_half_precision_is_no_slower_than_float32_which_can_stand_for_it() -> None:
     exact = Rates(10, 20)
     assert rates.in_half(lambda: Rates(5, 40), exact) == Rates(10, 40)
