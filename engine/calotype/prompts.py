@@ -65,10 +65,8 @@ def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Encod
     negative, unwanted = _half(
         "negative_prompt", request.negative_prompt, request.negative_prompt_embeds, manifest, count
     )
-    for (
-        words
-    ) in unwanted:  # one for all prompts, or one for each; without clip_skip, as in diffusers' encode_prompt
-        wanted += [(words, 0)] * (count // len(unwanted))
+    # one for all prompts, or one for each; without clip_skip, as in diffusers' encode_prompt
+    wanted += [(words, 0) for words in unwanted for _ in range(count // len(unwanted))]
     encoded = text.encode(wanted)
     prompt, negative = prompt + encoded[: len(texts)], negative + encoded[len(texts) :]
     return Encoded(_repeated(prompt, repeats), _repeated(negative, repeats))

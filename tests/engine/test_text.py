@@ -23,7 +23,7 @@ Wanted = Sequence[tuple[str, int]]
 
 @dataclass
 class Counted:
-    """A program that writes down the token ids it was given, and what was kept of its output."""
+    """A program that writes down the token ids of its runs."""
 
     program: Program
     runs: list[NDArray[Any]] = field(default_factory=list)
@@ -73,7 +73,7 @@ def test_texts_share_runs_and_are_encoded_as_if_alone(name: str, wanted: Wanted,
         np.testing.assert_allclose(each, alone, rtol=0, atol=2e-6)
 
 
-def test_guidance_takes_one_run_and_a_list_of_prompts_one_for_two() -> None:
+def test_clip_skip_is_of_the_prompt_alone() -> None:
     given = pipeline_of("plain").encode_prompt(PROMPT, negative_prompt="a", clip_skip=1)
     for words, skipped, half in ((PROMPT, 1, given.prompt), ("a", 0, given.negative)):
         (alone,) = encoder("plain")[0].encode([(words, skipped)])
