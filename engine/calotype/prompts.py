@@ -59,7 +59,7 @@ def embeddings(request: Request, manifest: Manifest, text: TextEncoder) -> Encod
     """
     prompt, texts = _half("prompt", request.prompt, request.prompt_embeds, manifest)
     wanted = [(words, request.clip_skip or 0) for words in texts]
-    count, repeats = len(prompt) or len(texts), request.num_images_per_prompt
+    count, repeats = request.prompt_count, request.num_images_per_prompt
     if not manifest.guided or request.guidance <= 1:
         return Encoded(_repeated(prompt + text.encode(wanted), repeats))
     negative, unwanted = _half(
