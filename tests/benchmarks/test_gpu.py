@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from calotype.backends._cuda import Device
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype_bench import gpu, gpu_models, machine, operators, portability, report_text
-from calotype_bench.draw_calotype import Held
+from calotype_bench.draw_calotype import Held, stopwatch_cost
 from calotype_bench.draw_eager import fp32_noise
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Engine, Job
@@ -23,6 +24,7 @@ from calotype_bench.measurement import Measurement, Row
 from calotype_bench.profile_onnxruntime import sum_by_name
 from calotype_bench.rates import Rates
 from tests.bundles import bundle
+from tests.standin import gpu as standin
 
 
 @pytest.mark.slow
@@ -175,6 +177,19 @@ def test_memory_is_what_an_engine_takes_while_it_works() -> None:
     with held.watching():
         in_use += 20
     assert held.bytes == 120
+
+
+def test_what_a_run_costs_to_time_on_a_gpu_is_measured_with_events_used_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cuda = standin.install(monkeypatch, tmp_path)
+    created: list[int] = []
+    create = cuda.cudaEventCreateWithFlags
+    monkeypatch.setattr(
+        cuda, "cudaEventCreateWithFlags", lambda flags: (created.append(flags), create(flags))[1]
+    )
+    assert 0 < stopwatch_cost(Device(0)) < 1e-3
+    assert len(created) == 2 * 1000
 
 
 def test_hoisting_is_measured_by_backend_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
