@@ -18,6 +18,7 @@ from filelock import FileLock
 
 Say = Callable[[str], None]
 PACKAGE = Path(__file__).parent
+AT_MOST = 3600.0  # seconds that one command of an installation may take, and an export
 # What peers have in the version of this environment, so that packages alone differ.
 SAME = frozenset({"torch", "diffusers", "transformers", "accelerate"})
 
@@ -35,7 +36,7 @@ def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say
     """The interpreter of an environment with `packages`, those of `SAME` in this environment's version, and without
     `unwanted`.
 
-    It is made where there is none yet, with a log in it. PeerError where something cannot be installed.
+    It is made where there is none yet, with a log in it. PeerError where something cannot be installed in time.
     """
     wanted = [_pinned(package) if package in SAME else package for package in packages]
     digest = hashlib.sha256("\n".join((*wanted, *unwanted)).encode()).hexdigest()[:8]
@@ -108,8 +109,13 @@ def variables(interpreter: str) -> dict[str, str]:
 
 def _run(command: Sequence[str], log: Path, failure: str) -> None:
     with log.open("a", encoding="utf-8") as file:
-        variables_of = variables(command[0])
-        run = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=variables_of, check=False)
+        found = variables(command[0])
+        try:
+            run = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, env=found, timeout=AT_MOST, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise PeerError(f"{failure}: it was not done within {AT_MOST:g} s, and was ended") from None
     if run.returncode:
         raise PeerError(f"{failure}: {reason(log.read_text('utf-8', 'replace'), run.returncode)}")
 

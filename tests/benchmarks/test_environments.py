@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
     )
     assert found.rows[0].failure.startswith("eager cannot be installed: ")
     assert "calotype-no-such-package" in found.rows[0].failure
+
+
+def test_an_export_that_does_not_end_is_ended(
+    said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "AT_MOST", 0.5)
+    monkeypatch.setattr(environments, "PACKAGE", tmp_path / "calotype_bench")
+    environments.PACKAGE.mkdir()
+    (environments.PACKAGE / "__init__.py").touch()
+    (environments.PACKAGE / "endless.py").write_text("import time; time.sleep(600)")
+    (tmp_path / "checkpoint").mkdir()
+    begun = time.monotonic()
+    with pytest.raises(
+        PeerError, match=r"peer cannot export .*: it was not done within 0.5 s, and was ended"
+    ):
+        environments.exported("peer", sys.executable, "endless", tmp_path / "checkpoint", said.append)
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(
