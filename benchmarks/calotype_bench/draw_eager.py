@@ -36,6 +36,9 @@ def load(engine: Engine) -> Drawer:
         torch.set_num_threads(engine.threads)
     if engine.device == "cpu" and engine.timed and engine.dtype != "fp32":
         check_kernels(engine.dtype, product_seconds(torch.float32), product_seconds(DTYPES[engine.dtype]))
+    on_gpu = engine.device != "cpu"
+    if on_gpu:
+        torch.cuda.set_device(torch.device(engine.device).index or 0)  # whose events and memory are asked for
     pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
     for module in (pipeline.unet, pipeline.vae):
@@ -43,16 +46,7 @@ def load(engine: Engine) -> Drawer:
     if engine.dtype == "fp32":  # on GPUs convolutions would round their inputs to TF32's 10 bits
         torch.backends.cudnn.allow_tf32 = False
     if engine.name in MODES:
-        if engine.device == "cpu":  # weights are constants of the kernels, in the order that these like
-            inductor: Any = importlib.import_module("torch._inductor.config")
-            inductor.freezing = True
-        settings: Any = {
-            "mode": MODES[engine.name],
-            "fullgraph": True,
-            "dynamic": False,
-        }  # each shape its own kernels
-        pipeline.unet = torch.compile(pipeline.unet, **settings)
-        pipeline.vae.decode = torch.compile(pipeline.vae.decode, **settings)
+        _compile(pipeline, MODES[engine.name], on_gpu)
     places = [
         (pipeline.text_encoder, "forward", "text_encoder"),
         (pipeline.unet, "forward", "unet_step"),
@@ -60,9 +54,21 @@ def load(engine: Engine) -> Drawer:
     ]
     if pipeline.safety_checker is not None:
         places.append((pipeline.safety_checker, "forward", "safety_checker"))
-    on_gpu = engine.device != "cpu"
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
     return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
+
+
+def _compile(pipeline: Any, mode: str, on_gpu: bool) -> None:
+    """Every network whole; what the safety checker decides of its own network's output is Python."""
+    if not on_gpu:  # weights are constants of the kernels, in the order that these like
+        inductor: Any = importlib.import_module("torch._inductor.config")
+        inductor.freezing = True
+    owners = [(pipeline, "text_encoder"), (pipeline, "unet"), (pipeline.vae, "decode")]
+    if pipeline.safety_checker is not None:
+        owners.append((pipeline.safety_checker, "vision_model"))
+    for owner, name in owners:
+        network = getattr(owner, name)
+        setattr(owner, name, torch.compile(network, mode=mode, fullgraph=True, dynamic=False))
 
 
 def check_kernels(dtype: str, in_fp32: float, in_dtype: float) -> None:
