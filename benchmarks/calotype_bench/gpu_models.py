@@ -62,12 +62,14 @@ def measure(
     width, height = bundle.manifest.width, bundle.manifest.height
     jobs = [Job(PROMPT, plan.steps, 0, batch=each, width=width, height=height) for each in plan.batches]
     exact = Engine("eager", str(checkpoint), "", "fp32", plan.device)
-    *_, measurements = latency.measure(engines, jobs, Order(plan.runs), references=[exact])
+    order = Order(plan.runs)
+    *_, measurements = latency.measure(engines, jobs, order, references=[exact])
     result = Latency(
         title=model,
         command=plan.command,
         machine=where,
         bundles=rows.described([bundle]),
+        warm_up=order.warm_up(plan.device),
         measurements=measurements,
         rates=rates,
         floors=tuple(floor.of_measurement([bundle], each, rates) if rates else {} for each in measurements),

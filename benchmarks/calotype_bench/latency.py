@@ -202,8 +202,11 @@ def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> 
     for take in takes:
         for index in bench.loadable(opening, takes):
             if index not in take.failures and (ready := bench.open(index)):
-                first = bench.draw(index, take, dataclasses.replace(take.job, steps=1))
+                on_gpu = bench.engines[index].device != "cpu"
+                first = bench.draw(index, take, None if on_gpu else dataclasses.replace(take.job, steps=1))
                 take.warm(index, first, ready)
+                if first is not None and on_gpu:
+                    first = bench.draw(index, take)
                 if first is not None:
                     take.add(index, bench.draw(index, take, save=take.file(index)), opening)
                 bench.close()

@@ -15,8 +15,8 @@ class Order:
 
     A process keeps to a speed that another of the same engine does not have: how its memory lies is drawn by lot.
     `runs` are shared among `openings` of every engine. `alone`: each is opened for every run anew, and warmed up with
-    a single step, so that one model is in memory. An engine that does not load, or draw a job, within `timeout` seconds
-    is ended.
+    a single step (on a GPU as otherwise), so that one model is in memory. An engine that does not load, or draw a job,
+    within `timeout` seconds is ended.
     """
 
     runs: int
@@ -31,7 +31,7 @@ class Order:
 
     def warm_up(self, device: str) -> str:
         """What every process draws that is not counted, in words."""
-        if self.alone:
+        if self.alone and device == "cpu":
             return "a picture of one step before each run, in a process of its own"
         pictures = "one picture" if device == "cpu" else "two pictures (a graph is recorded with the second)"
         return f"{pictures} of each job in every process"

@@ -204,3 +204,4 @@ def test_what_warms_up_is_told() -> None:
     assert "a picture of one step" in Order(2, alone=True).warm_up("cpu")
     assert Order(2).warm_up("cpu") == "one picture of each job in every process"
     assert "two pictures" in Order(2).warm_up("cuda")
+    assert Order(2, alone=True).warm_up("cuda") == Order(2).warm_up("cuda")
