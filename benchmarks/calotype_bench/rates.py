@@ -70,6 +70,8 @@ def _main() -> None:
     precisions, device, threads = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3])
     if threads:
         torch.set_num_threads(threads)
+    if device != "cpu":
+        torch.cuda.set_device(torch.device(device).index or 0)  # the one that is waited for
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False  # which would round what float32's convolutions are given
     halves = {"fp16": torch.float16, "bf16": torch.bfloat16}
