@@ -54,8 +54,8 @@ def _latency(commands_of: Any) -> None:
     _shared(parser)
     add = parser.add_argument
     add("--against", type=_names, default=(), metavar="NAMES",
-        help=f"other rows, separated by commas: backends, or {', '.join(peers.PEERS)}, each also with -bf16 or "
-        "-fp16")  # fmt: skip
+        help="other rows, separated by commas: backends, with the first bundle, or "
+        f"{', '.join(peers.PEERS)}, each also with -bf16 or -fp16")  # fmt: skip
     add("--checkpoint", type=Path, metavar="FOLDER", help="what the bundles were made from, for peers")
     add("--steps", type=_numbers, default=(20,), help="inference steps; several: 10,20,50 (default: 20)")
     add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
@@ -63,7 +63,7 @@ def _latency(commands_of: Any) -> None:
         help="of every engine, after one to warm up (default: %(default)s)")  # fmt: skip
     add("--openings", type=arguments.positive, default=6,
         help="processes of every engine, one after another, that the runs are shared among: each keeps to a speed of "
-        "its own (default: %(default)s)")  # fmt: skip
+        "its own; with --one-at-a-time as many as runs (default: %(default)s)")  # fmt: skip
     add("--one-at-a-time", action="store_true",
         help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
     add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")

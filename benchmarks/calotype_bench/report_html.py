@@ -120,6 +120,7 @@ def _bar(row: Row, floors: Mapping[str, float], longest: float) -> View:
         "joules": row.joules(),
         "cost": last.measuring_seconds / last.seconds,
         "start": row.start(),
+        "first_evaluations": row.first and row.first.evaluations,
     }
 
 
