@@ -101,12 +101,16 @@ def _beside(measurement: Measurement) -> str:
 
 def _caption(measurement: Measurement) -> str:
     job = measurement.job
-    pictures = "one picture" if job.batch == 1 else f"{job.batch} pictures"
+    pictures, steps = _counted(job.batch, "picture"), _counted(job.steps, "step")
     return (
-        f"{pictures} of {job.width}x{job.height}, {job.steps} steps of {job.scheduler} "
-        f"({measurement.evaluations() or 'no'} evaluations of the UNet), "
+        f"{pictures} of {job.width}x{job.height}, {steps} of {job.scheduler} "
+        f"({_counted(measurement.evaluations(), 'evaluation')} of the UNet), "
         f"guidance {job.guidance_scale:g}, {measurement.order()}:"
     )
+
+
+def _counted(number: int | str, name: str) -> str:
+    return f"one {name}" if str(number) == "1" else f"{number or 'no'} {name}s"
 
 
 def _operators(result: Latency) -> str:
