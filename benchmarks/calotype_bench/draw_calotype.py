@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from importlib import metadata
 
 from calotype import Pipeline, backends
-from calotype.backends import BackendOptions
 from calotype.backends._cuda import Device, Stopwatch
 from calotype_bench import energy, laps
 from calotype_bench.jobs import Drawn, Engine, Job
@@ -39,7 +38,7 @@ class _Drawer:
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
             )
         self._energy = energy.Meter()
-        on = BackendOptions(engine.device)
+        on = backends.BackendOptions(engine.device)
         events = stopwatch_cost(Device(on.index)) if on.kind == "cuda" else 0.0
         self._lap_seconds = laps.cost() + events  # as the pipeline and its programs time what they run
         self.backend = self._pipeline.backend

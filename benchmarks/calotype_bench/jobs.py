@@ -42,7 +42,8 @@ class Job:
     @property
     def label(self) -> str:
         """What tables call it."""
-        return f"{self.batch} x {self.width}x{self.height}, {self.steps} steps of {self.scheduler}"
+        steps = f"{self.steps} step{'s' if self.steps != 1 else ''}"
+        return f"{self.batch} x {self.width}x{self.height}, {steps} of {self.scheduler}"
 
 
 @dataclass(frozen=True, slots=True)
