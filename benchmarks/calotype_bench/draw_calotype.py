@@ -16,7 +16,6 @@ from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.worker import Drawer, resident_bytes, save_drawn
 
 _OTHER_RUNS = 8  # of programs, beside the UNet's evaluations: at most
-_CALIBRATION = 1000
 
 
 def library(engine: Engine) -> None:
@@ -67,16 +66,12 @@ def stopwatch_cost(device: Device) -> float:
     """Seconds that it takes a program to time one run by the GPU's clock, found by timing runs of nothing."""
     stopwatch = Stopwatch(device)
 
-    def seconds() -> float:
-        begun = time.perf_counter()
-        for _ in range(_CALIBRATION):
-            with stopwatch.running():
-                pass
-        stopwatch.seconds()
-        return (time.perf_counter() - begun) / _CALIBRATION
+    def nothing() -> None:
+        with stopwatch.running():
+            pass
 
-    seconds()  # makes the events, which are used again
-    return seconds()
+    laps.a_call(nothing, stopwatch.seconds)  # makes the events, which are used again
+    return laps.a_call(nothing, stopwatch.seconds)
 
 
 def _version(name: str) -> str:

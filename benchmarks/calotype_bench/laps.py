@@ -67,10 +67,15 @@ def cost(on_gpu: bool = False) -> float:
 
     def nothing() -> None: ...
 
-    clocked = _clocked(nothing, "", laps)
+    return a_call(_clocked(nothing, "", laps))
+
+
+def a_call(run: Callable[[], object], finish: Callable[[], object] = lambda: None) -> float:
+    """Seconds of one call of `run`, the mean of many, with `finish` behind the last."""
     begun = time.perf_counter()
     for _ in range(_CALIBRATION):
-        clocked()
+        run()
+    finish()
     return (time.perf_counter() - begun) / _CALIBRATION
 
 
