@@ -2,83 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from calotype.errors import RequestError
-from calotype_bench.figures import told_distance
+from calotype_bench.figures import BESIDE, told_distance
 from calotype_bench.jobs import Job
-from calotype_bench.measurement import compare
+from calotype_bench.measurement import PROGRAMS, TOTAL, ratio_of
 from calotype_bench.results import Latency
-from calotype_bench.statistics import Ratio
+from calotype_bench.statistics import RUNS_FOR_INTERVAL, Ratio
+
+_Place = tuple[Job, str, str, str]  # whose ratio: the engine, the part, and the engine that it is to
+_Told = tuple[Ratio, str]  # and how far the engine's pictures are from the reference's
 
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """How many times as long as the first row an engine takes at a job, in either run, and how near its pictures."""
+    """How many times as long as the first row an engine takes for a part, in either run, and how near its pictures."""
 
     job: str
     engine: str
+    part: str
     one: Ratio
     other: Ratio
     near: tuple[str, str]
 
     @property
+    def judged(self) -> bool:
+        """Whether both are intervals: extremes of few processes need not overlap."""
+        return min(self.one.draws, self.other.draws) >= RUNS_FOR_INTERVAL
+
+    @property
     def agree(self) -> bool:
-        """Whether the intervals overlap."""
+        """Whether the intervals, or extremes, overlap."""
         return self.one.low <= self.other.high and self.other.low <= self.one.high
 
 
 def agreement(one: Latency, other: Latency) -> list[Twice]:
-    """Every ratio that both results have, of one request. RequestError where they have none, or not to one engine."""
-    bases = [_base(result) for result in (one, other)]
-    if bases[0] != bases[1]:
-        raise RequestError(f"agree: ratios are to {bases[0]} in one result, to {bases[1]} in the other")
+    """Every ratio that both results have, of one request and to one engine. RequestError where they have none."""
     left, right = _ratios(one), _ratios(other)
     found = [
-        Twice(job.label, engine, one_ratio, right[job, engine][0], (near, right[job, engine][1]))
-        for (job, engine), (one_ratio, near) in left.items()
-        if (job, engine) in right
+        Twice(place[0].label, place[1], place[2], told[0], right[place][0], (told[1], right[place][1]))
+        for place, told in left.items()
+        if place in right
     ]
     if not found:
         raise RequestError(
-            "the results have no ratio in common", "give two runs of one command, of two engines at least"
+            f"the results have no ratio in common: of {_subjects(left)} in one, of {_subjects(right)} in the other",
+            "give two runs of one command, of two engines at least",
         )
     return found
 
 
 def differences(one: Latency, other: Latency) -> list[str]:
     """What the two were not measured with alike, in words: then they need not agree."""
-    return [
-        f"{what} are not the same"
-        for what, left, right in (
-            ("the bundles", one.bundles, other.bundles),
-            ("the processors", one.machine["processor"], other.machine["processor"]),
-        )
-        if left != right
-    ]
+    alike = (
+        ("the bundles", one.bundles, other.bundles),
+        ("the processors", one.machine["processor"], other.machine["processor"]),
+        ("the pictures to warm up", one.warm_up, other.warm_up),
+    )
+    versions = (_versions(one), _versions(other))
+    apart = (
+        f"{label} had {name} {version} in one, {versions[1][label].get(name, 'none')} in the other"
+        for label, found in versions[0].items()
+        if label in versions[1]
+        for name, version in found.items()
+        if versions[1][label].get(name) != version
+    )
+    return [*(f"{what} are not the same" for what, left, right in alike if left != right), *apart]
 
 
 def told(found: Sequence[Twice]) -> str:
     """A line each, and how many agree."""
     lines = [
-        f"{each.job:40}{each.engine:28}{each.one!s:32}{each.other!s:32}{'overlap' if each.agree else 'apart':10}"
-        + " and ".join(dict.fromkeys(each.near))
+        f"{each.job:40}{each.engine:28}{BESIDE[each.part]:16}{each.one!s:32}{each.other!s:32}"
+        f"{_verdict(each):28}{' and '.join(dict.fromkeys(each.near))}"
         for each in found
     ]
-    return "\n".join([*lines, f"{sum(each.agree for each in found)} of {len(found)} overlap"])
+    judged = [each for each in found if each.judged]
+    lines.append(f"{sum(each.agree for each in judged)} of {len(judged)} intervals overlap")
+    if len(judged) < len(found):
+        lines.append(f"{len(found) - len(judged)} ratios of fewer than {RUNS_FOR_INTERVAL} draws have none")
+    return "\n".join(lines)
 
 
-def _base(result: Latency) -> str:
-    """The engine that ratios are to."""
-    rows = (row for each in result.measurements for row in each.rows if row.samples)
-    return next((row.engine.label for row in rows), "nothing")
+def _verdict(each: Twice) -> str:
+    return ("overlap" if each.agree else "apart") + ("" if each.judged else ", of few draws")
 
 
-def _ratios(result: Latency) -> dict[tuple[Job, str], tuple[Ratio, str]]:
-    """Of each job and engine, and how far its pictures are from the reference's."""
-    return {
-        (each.job, each.rows[index].engine.label): (ratio, told_distance(each.rows[index].fidelity))
-        for each in result.measurements
-        for index, ratio in compare(each.rows).items()
-    }
+def _ratios(result: Latency) -> dict[_Place, _Told]:
+    """Of each job, engine and part, to the job's first engine that could be measured."""
+    found: dict[_Place, _Told] = {}
+    for measurement in result.measurements:
+        drew = [row for row in measurement.rows if row.samples]
+        for row in drew[1:]:
+            for part in (TOTAL, *PROGRAMS):
+                times = ratio_of(row, drew[0], part)
+                if times is not None:
+                    place = (measurement.job, row.engine.label, part, drew[0].engine.label)
+                    found[place] = (times, told_distance(row.fidelity))
+    return found
+
+
+def _subjects(found: Mapping[_Place, _Told]) -> str:
+    return ", ".join(dict.fromkeys(f"{engine} to {base}" for _, engine, _, base in found)) or "nothing"
+
+
+def _versions(result: Latency) -> dict[str, Mapping[str, str]]:
+    """Of each engine, by package."""
+    rows = (row for each in result.measurements for row in each.rows)
+    return {row.engine.label: row.ready.versions for row in rows if row.ready is not None}

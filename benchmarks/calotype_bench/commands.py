@@ -19,15 +19,17 @@ from calotype_bench import (
     floor,
     machine,
     operators,
+    progress,
     rates,
     report_text,
     results,
     rows,
 )
 from calotype_bench import latency as measuring
+from calotype_bench.figures import BESIDE
 from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.measurement import Measurement
-from calotype_bench.order import Order, Reports
+from calotype_bench.order import Order
 from calotype_bench.report_html import page
 from calotype_bench.results import Comparison, Latency, Result, Seconds, Techniques
 from calotype_bench.tables import bring_up_to_date
@@ -36,26 +38,32 @@ PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
 
 
 def latency(options: argparse.Namespace) -> None:
-    """Measure, print tables, and write the result where -o says: after every opening, so that little is lost.
+    """Measure, print tables, and write the result where -o says.
 
-    BackendError where nothing could be measured.
+    What is known after each opening lies beside it meanwhile, as `*.partial.json`, so that little is lost. BackendError
+    where nothing could be measured.
     """
     results.check_writable(options.output)
+    partly = options.output and options.output.with_suffix(".partial.json")
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
     order = Order(options.runs, options.openings, options.one_at_a_time, options.timeout)
-    speed = partial(rates.measure, floor.precisions(bundles, engines), options.device, options.threads)
+    speed = partial(
+        rates.measure, floor.precisions(bundles, engines), options.device, options.threads, options.timeout
+    )
     found, taken = speed(), tuple[Measurement, ...]()
     drawing = measuring.measure(
-        engines, _jobs(options, bundles[0]), order, Reports(_progress, _say), rows.exact(options, engines)
+        engines, _jobs(options, bundles[0]), order, progress.TERMINAL, rows.exact(options, engines)
     )
     for taken in drawing:
         found = rates.best_of(found, speed())  # the machine may have been slower before
-        _keep(_measured(options, bundles, order, taken, found), options.output)
+        _keep(_measured(options, bundles, order, taken, found), partly)
     result = _measured(options, bundles, order, taken, found)
     if not options.no_operators:
         result = dataclasses.replace(result, operators=_operators(options, taken[0]))
-        _keep(result, options.output)
+    _keep(result, options.output)
+    if partly is not None:
+        partly.unlink(missing_ok=True)
     print(report_text.latency(result))
     if not any(row.samples for measurement in taken for row in measurement.rows):
         raise BackendError("no engine could be measured", "the table says why")
@@ -80,7 +88,7 @@ def compare(options: argparse.Namespace) -> None:
         for prompt in _prompts(options.prompts)
         for seed in options.seeds
     ]
-    outcome = comparing.compare(engines, jobs, options.pictures, Reports(_progress, _say), options.timeout)
+    outcome = comparing.compare(engines, jobs, options.pictures, progress.TERMINAL, options.timeout)
     result = Comparison(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
@@ -106,7 +114,7 @@ def techniques(options: argparse.Namespace) -> None:
     from calotype_bench import techniques as gaining  # imports openvino
 
     plan = gaining.Plan(options.runs, options.openings, options.threads)
-    found = gaining.measure(bundle, plan, _progress)
+    found = gaining.measure(bundle, plan, progress.counted)
     result = Techniques(
         title=options.title or options.bundle.name,
         command=("calotype-bench", *options.arguments),
@@ -134,7 +142,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def agree(options: argparse.Namespace) -> None:
-    """Print the ratios of two results side by side. BackendError where intervals do not overlap."""
+    """Print the ratios of two results side by side. BackendError where intervals do not overlap, or there are none."""
     one, other = (results.read(path) for path in options.results)
     if not (isinstance(one, Latency) and isinstance(other, Latency)):
         raise RequestError("agree: expected two results of calotype-bench latency")
@@ -142,9 +150,12 @@ def agree(options: argparse.Namespace) -> None:
     for each in agreement.differences(one, other):
         print(each)
     print(agreement.told(found))
-    apart = [each.engine for each in found if not each.agree]
+    judged = [each for each in found if each.judged]
+    apart = [f"{each.engine}, {BESIDE[each.part]}" for each in judged if not each.agree]
     if apart:
-        raise BackendError(f"{len(apart)} of {len(found)} intervals do not overlap: {', '.join(apart)}")
+        raise BackendError(f"{len(apart)} of {len(judged)} intervals do not overlap: {'; '.join(apart)}")
+    if not judged:
+        raise BackendError("no ratio has an interval in both", "measure in six processes of each at least")
 
 
 def tables(options: argparse.Namespace) -> None:
@@ -207,7 +218,12 @@ def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[st
         if row.engine.name == "calotype" and row.ready is not None:
             found[row.engine.label] = {
                 part: operators.measure(
-                    Path(row.engine.path), part, row.ready.backend, options.device, options.threads
+                    Path(row.engine.path),
+                    part,
+                    row.ready.backend,
+                    options.device,
+                    options.threads,
+                    options.timeout,
                 )
                 for part in PARTS
             }
@@ -224,17 +240,3 @@ def _prompts(path: Path | None) -> list[str]:
     if not found:
         raise RequestError(f"--prompts: {path} holds no prompt", "write one a line")
     return found
-
-
-def _progress(done: int, total: int, what: str = "") -> None:
-    """A line that is written over, on a terminal; nothing in a pipe."""
-    if sys.stderr.isatty():
-        line = f"measuring {done}/{total}" + (f": {what}" if what else "")
-        sys.stderr.write(f"\r\033[K{line}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
-
-
-def _say(text: str) -> None:
-    """What takes long and is no measurement, on a terminal; nothing in a pipe."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", file=sys.stderr)

@@ -8,12 +8,16 @@ from itertools import pairwise
 from statistics import median
 
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.measurement import PROGRAMS, TOTAL, Measurement, Row
+from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Measurement, Row
 from calotype_bench.results import Comparison, Latency, Techniques, Variant
-from calotype_bench.statistics import Ratio, ratio
+from calotype_bench.statistics import Ratio, Summary, ratio
 
 PARTS = (*PROGRAMS, "runtime")
-BESIDE = {TOTAL: "picture", **{name: name.replace("_", " ") for name in PROGRAMS}}  # parts, in words
+BESIDE = {  # parts, in words
+    TOTAL: "picture",
+    UNCHECKED: "picture but for its checker",
+    **{name: name.replace("_", " ") for name in PROGRAMS},
+}
 APART = ("latents, median", "latents", "cosine", "PSNR dB", "SSIM", "largest of 255")
 
 
@@ -71,6 +75,20 @@ def times(rows: Sequence[Row], ratios: Mapping[int, Ratio], index: int) -> str:
 def quantile(seconds: float | None) -> str:
     """Seconds, or a dash where too few runs were made to know them."""
     return "-" if seconds is None else f"{seconds:.3f}"
+
+
+def spread(found: Summary) -> str:
+    """Per cent, or a dash where too few runs were made to know them."""
+    return "-" if found.spread is None else f"{found.spread:.1%}"
+
+
+def least(row: Row, floors: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Least seconds of a row's picture, of `floors` by precision and part; without a checker where it ran none."""
+    found = floors.get(row.engine.dtype, {})
+    told = {part for sample in row.samples for part in sample.parts}
+    if told and "safety_checker" in found.keys() - told:
+        return found["total"] - found["safety_checker"]
+    return found.get("total")
 
 
 def share(least: float | None, seconds: float) -> str:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from calotype import backends
+from calotype import backends, files
 from calotype_bench import gpu_models, machine, portability, rates, report_text, results
 from calotype_bench.gpu_models import Plan
 from calotype_bench.results import Latency
@@ -99,7 +99,8 @@ class Diary:
     def note(self, stage: str, found: Any) -> None:
         """Write down what JSON can hold."""
         self._found[stage] = found
-        self.path.write_text(json.dumps(self._found, indent=1) + "\n", "utf-8")
+        with files.placed(self.path, "the diary") as file:
+            file.write_text(json.dumps(self._found, indent=1) + "\n", "utf-8")
 
     def fail(self, stage: str, reason: str) -> None:
         """Write down why `stage` failed, beside what it found, if anything."""

@@ -15,7 +15,7 @@ from calotype_bench.environments import PeerError
 from calotype_bench.fidelity import Fidelity
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.measurement import Measurement, Row, Start
-from calotype_bench.order import SILENT, Order, Reports
+from calotype_bench.order import SILENT, WARM_UPS, Order, Reports
 
 _PAUSE = 0.1  # seconds before each picture: threads of the engine before it may still wait for work in a loop
 
@@ -140,9 +140,13 @@ class _Bench:
         running = (index for index in self._turn if index < count and index in self._workers)
         return [index for index in running if index not in take.failures]
 
-    def shuffle(self, opening: int) -> None:
-        """Let engines take their turns in another order: who comes before may matter. The first one is as given."""
-        if opening:
+    def turn(self, opening: int) -> None:
+        """Let engines take their turns in another order: who comes before may matter. The first one is as given, each
+        second one the reverse of the one before, so that a machine that slowly drifts favours nobody.
+        """
+        if opening % 2:
+            self._turn.reverse()
+        elif opening:
             random.Random(opening).shuffle(self._turn)
 
     def close(self, first: int = 0) -> None:
@@ -165,13 +169,13 @@ def measure(
     of all jobs so far after each opening; the last have every run.
     """
     bench = _Bench(engines, references, order.timeout, reports)
-    bench.total = len(jobs) * len(engines) * (order.runs + len(order.rounds()))
+    bench.total = len(jobs) * len(engines) * (order.runs + WARM_UPS * len(order.rounds()))
     take_turns = _take_alone if order.alone else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
             takes = [_Take(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
             for opening, rounds in enumerate(order.rounds()):
-                bench.shuffle(opening)
+                bench.turn(opening)
                 take_turns(bench, takes, opening, rounds)
                 yield tuple(_measurement(bench, take, order.runs) for take in takes)
     finally:
@@ -187,8 +191,7 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
             drawn = bench.draw(index, take, save=take.file(index))
             take.warm(index, drawn, None if number else ready[index])
         for index in bench.able(take):
-            if bench.engines[index].device != "cpu":
-                bench.draw(index, take)
+            bench.draw(index, take)
         if take is takes[-1]:
             bench.close(bench.sampled)  # what is only compared with holds gigabytes at full size
         for _ in range(rounds):
@@ -202,12 +205,14 @@ def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> 
     for take in takes:
         for index in bench.loadable(opening, takes):
             if index not in take.failures and (ready := bench.open(index)):
-                on_gpu = bench.engines[index].device != "cpu"
-                first = bench.draw(index, take, None if on_gpu else dataclasses.replace(take.job, steps=1))
+                short = (
+                    None if bench.engines[index].device != "cpu" else dataclasses.replace(take.job, steps=1)
+                )
+                drawn = first = bench.draw(index, take, short)
                 take.warm(index, first, ready)
-                if first is not None and on_gpu:
-                    first = bench.draw(index, take)
-                if first is not None:
+                for _ in range(1, WARM_UPS if first else 1):
+                    drawn = bench.draw(index, take, short)
+                if drawn is not None:
                     take.add(index, bench.draw(index, take, save=take.file(index)), opening)
                 bench.close()
 

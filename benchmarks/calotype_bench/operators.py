@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
+from calotype_bench.conversation import TIMEOUT
 
 Array = NDArray[Any]
 Seconds = dict[str, float]
@@ -83,8 +84,12 @@ class Task:
 Profile = Callable[[Task], Sequence[Mapping[str, float]]]  # seconds by operator or layer, of each run
 
 
-def measure(bundle: Path, program: str, backend: str, device: str, threads: int | None) -> Seconds | str:
-    """Seconds of one run of the program for one picture, by kind; or why they are not known."""
+def measure(
+    bundle: Path, program: str, backend: str, device: str, threads: int | None, timeout: float = TIMEOUT
+) -> Seconds | str:
+    """Seconds of one run of the program for one picture, by kind; or why they are not known: that a profiler took
+    longer than `timeout` seconds, too.
+    """
     command = [
         sys.executable,
         "-m",
@@ -95,7 +100,10 @@ def measure(bundle: Path, program: str, backend: str, device: str, threads: int 
         device,
         str(threads or 0),
     ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {timeout:g} s (--timeout)"
     if run.returncode:
         return (run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1]
     return json.loads(run.stdout.splitlines()[-1])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from calotype_bench.conversation import TIMEOUT
 from calotype_bench.environments import Say
 
+WARM_UPS = 2  # pictures: with the first ONNX Runtime plans its memory, and takes it with the second, which is as slow
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -15,7 +17,7 @@ class Order:
 
     A process keeps to a speed that another of the same engine does not have: how its memory lies is drawn by lot.
     `runs` are shared among `openings` of every engine. `alone`: each is opened for every run anew, and warmed up with
-    a single step (on a GPU as otherwise), so that one model is in memory. An engine that does not load, or draw a job,
+    single steps (on a GPU as otherwise), so that one model is in memory. An engine that does not load, or draw a job,
     within `timeout` seconds is ended.
     """
 
@@ -32,9 +34,8 @@ class Order:
     def warm_up(self, device: str) -> str:
         """What every process draws that is not counted, in words."""
         if self.alone and device == "cpu":
-            return "a picture of one step before each run, in a process of its own"
-        pictures = "one picture" if device == "cpu" else "two pictures (a graph is recorded with the second)"
-        return f"{pictures} of each job in every process"
+            return "two pictures of one step before each run, in a process of its own"
+        return "two pictures of each job in every process"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype import backends
+from calotype import backends, files
 from calotype.backends import BackendOptions, Program
 from calotype.errors import CalotypeError
 from calotype.manifest import ProgramSpec
@@ -80,7 +80,8 @@ def write(path: Path | None, figures: Figures) -> None:
         here = script.parent.name == Path(__file__).parent.name
         called = ["-m", f"{script.parent.name}.{script.stem}"] if here else [f"benchmarks/{script.name}"]
         found = {"command": ["python", *called, *sys.argv[1:]], "machine": machine.describe(), **figures}
-        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        with files.placed(path, "the figures") as file:
+            file.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int) -> Figures:

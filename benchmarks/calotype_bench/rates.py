@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from calotype.errors import BackendError
+from calotype_bench.conversation import TIMEOUT
 from calotype_bench.environments import reason
 
 if TYPE_CHECKING:
@@ -48,18 +49,22 @@ def best_of(one: Mapping[str, Rates], other: Mapping[str, Rates]) -> dict[str, R
     return {precision: rate.better(other[precision]) for precision, rate in one.items()}
 
 
-def measure(precisions: Sequence[str], device: str, threads: int | None = None) -> dict[str, Rates]:
-    """The rate in each precision, measured in a process of its own, so that torch is not in the caller's. BackendError.
+def measure(
+    precisions: Sequence[str], device: str, threads: int | None = None, timeout: float = TIMEOUT
+) -> dict[str, Rates]:
+    """The rate in each precision, measured in a process of its own, so that torch is not in the caller's. BackendError,
+    also where that takes longer than `timeout` seconds.
 
     What half precision allows can also be computed in float32: the better of both is the rate in half precision.
     """
     command = [sys.executable, "-m", "calotype_bench.rates", ",".join(precisions), device, str(threads or 0)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    what = f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured"
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise BackendError(f"{what}: no answer within {timeout:g} s (--timeout)") from error
     if run.returncode:
-        raise BackendError(
-            f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured: "
-            f"{reason(run.stderr, run.returncode)}"
-        )
+        raise BackendError(f"{what}: {reason(run.stderr, run.returncode)}")
     found: dict[str, dict[str, float]] = json.loads(run.stdout.splitlines()[-1])
     return {precision: Rates(**rate) for precision, rate in found.items()}
 

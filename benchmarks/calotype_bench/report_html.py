@@ -15,8 +15,10 @@ from calotype_bench.figures import (
     PARTS,
     distance,
     fidelities,
+    least,
     profiles,
     share,
+    spread,
     times,
     told_distance,
     untouched,
@@ -85,9 +87,7 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
         if row.failure:
             bars.append({"label": row.engine.label, "failure": row.failure})
         if row.samples:
-            bars.append(
-                _bar(row, floors.get(row.engine.dtype, {}), longest) | {"times": times(rows, ratios, index)}
-            )
+            bars.append(_bar(row, floors, longest) | {"times": times(rows, ratios, index)})
     near = {row.engine.label: told_distance(row.fidelity) for row in rows}
     beside = [
         (label, near[label], [(BESIDE[part], found) for part, found in parts.items()])
@@ -100,9 +100,9 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
     }  # fmt: skip
 
 
-def _bar(row: Row, floors: Mapping[str, float], longest: float) -> View:
-    """An engine's median as a share of the `longest`, with what else is known of it; `floors` are seconds by part."""
-    least = floors.get("total")
+def _bar(row: Row, floors: Mapping[str, Mapping[str, float]], longest: float) -> View:
+    """An engine's median as a share of the `longest`, with what else is known of it."""
+    shortest = least(row, floors)
     found, interval, last = row.summary(), row.interval(), row.samples[-1]
     return {
         "label": row.engine.label,
@@ -113,9 +113,10 @@ def _bar(row: Row, floors: Mapping[str, float], longest: float) -> View:
         "from": 100 * interval.low / longest,
         "to": 100 * interval.high / longest,
         "fidelity": distance(row.fidelity),
-        "floor": share(least, found.median),
-        "floor_at": None if least is None or least > longest else 100 * least / longest,
-        "stages": _stages(row, floors),
+        "spread": spread(found),
+        "floor": share(shortest, found.median),
+        "floor_at": None if shortest is None or shortest > longest else 100 * shortest / longest,
+        "stages": _stages(row, floors.get(row.engine.dtype, {})),
         "memory": (last.resident_bytes / 2**20, last.device_bytes / 2**20),
         "joules": row.joules(),
         "cost": last.measuring_seconds / last.seconds,

@@ -35,8 +35,8 @@ def summary(measured: Sequence[Latency]) -> str:
     for result in measured:
         for row in summary_rows(result):
             title = f"{result.title} x {row['pictures']}"
-            figures = row["figures"] or [f"  could not be measured: {row['failure']}"]
-            lines.append(f"{title:20}{row['engine']:{_LABEL}}" + "".join(f"{each:>10}" for each in figures))
+            cells = row["figures"] or [f"  could not be measured: {row['failure']}"]
+            lines.append(f"{title:20}{row['engine']:{_LABEL}}" + "".join(f"{each:>10}" for each in cells))
     return "\n".join(lines)
 
 
@@ -52,12 +52,11 @@ def summary_rows(result: Latency) -> list[dict[str, Any]]:
 
 def _summary(row: Row, floors: Mapping[str, Mapping[str, float]]) -> list[str]:
     found, parts = row.summary(), (row.part("unet_step"), row.part("vae_decoder"))
-    least = floors.get(row.engine.dtype, {}).get("total")
     return [
         f"{found.median:.3f}",
         quantile(found.p90),
         *("-" if part is None else f"{part.median:.3f}" for part in parts),
-        share(least, found.median),
+        share(figures.least(row, floors), found.median),
         distance(row.fidelity)[0],
         "-" if row.ready is None else f"{row.ready.load_seconds:.1f}",
         f"{row.samples[-1].device_bytes / 2**20:.0f}",
@@ -83,12 +82,12 @@ def table(measurement: Measurement) -> str:
             continue
         found = row.summary()
         tails = (quantile(found.p90), quantile(found.p99))
-        figures = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", *tails)
+        cells = (f"{found.runs}", f"{found.minimum:.3f}", f"{found.median:.3f}", *tails)
         joules = row.joules()
         lines.append(
             row.engine.label.ljust(_LABEL)
-            + "".join(f"{figure:>10}" for figure in figures)
-            + f"{found.spread:>10.1%}{times(rows, ratios, index):>32}{row.samples[0].evaluations:>11}"
+            + "".join(f"{cell:>10}" for cell in cells)
+            + f"{figures.spread(found):>10}{times(rows, ratios, index):>32}{row.samples[0].evaluations:>11}"
             + "{:>10}{:>9}".format(*distance(row.fidelity))
             + f"{'-' if joules is None else format(joules, '.0f'):>8}"
         )
@@ -105,7 +104,7 @@ def beside(measurement: Measurement) -> str:
             f"    {near[label]} from {measurement.reference}",
         ]
         lines += [
-            f"    {figures.BESIDE[part]:16}{found.ratio!s:32}{found.label}" for part, found in parts.items()
+            f"    {figures.BESIDE[part]:28}{found.ratio!s:32}{found.label}" for part, found in parts.items()
         ]
     return "\n".join(lines)
 
@@ -126,7 +125,8 @@ def least(rows: Sequence[Row], floors: Mapping[str, Mapping[str, float]], rates:
             if row.samples and row.engine.dtype == precision:
                 found = {name: part.median for name in names if (part := row.part(name))}
                 found["total"] = row.summary().median
-                shares = (share(seconds[name], found[name]) if name in found else "-" for name in names)
+                sought = {**seconds, "total": figures.least(row, floors)}
+                shares = (share(sought[name], found[name]) if name in found else "-" for name in names)
                 lines.append(_columns(row.engine.label, shares))
     return "\n".join(lines)
 

@@ -13,7 +13,18 @@ from pathlib import Path
 
 from calotype.errors import RequestError
 from calotype_bench import figure_tables, results
-from calotype_bench.figures import APART, BESIDE, distance, fidelities, gains, profiles, share, times
+from calotype_bench.figures import (
+    APART,
+    BESIDE,
+    distance,
+    fidelities,
+    gains,
+    least,
+    profiles,
+    share,
+    spread,
+    times,
+)
 from calotype_bench.measurement import Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency, Result, Techniques
 
@@ -78,22 +89,22 @@ def _latency(result: Latency, index: int) -> str:
         step, decoder = (row.part(name) for name in ("unet_step", "vae_decoder"))
         each = "-" if step is None else _figure(step.median / row.samples[0].evaluations)
         seconds = (each, "-" if decoder is None else _figure(decoder.median))
-        least = floors.get(row.engine.dtype, {}).get("total")
         p90 = "-" if found.p90 is None else _figure(found.p90)
         ratio = times(measurement.rows, ratios, number)
-        near = (*distance(row.fidelity), share(least, found.median))
-        spread = f"{found.spread:.0%}"
-        cells = (_figure(found.minimum), _figure(found.median), p90, spread, ratio, *seconds, *near)
+        near = (*distance(row.fidelity), share(least(row, floors), found.median))
+        cells = (_figure(found.minimum), _figure(found.median), p90, spread(found), ratio, *seconds, *near)
         lines.append(_line(row.engine.label, *cells))
     return "\n".join([*lines, ""])
 
 
 def _beside(measurement: Measurement) -> str:
     near = (f"latents from {measurement.reference}", "PSNR dB")
-    lines = [_caption(measurement), "", *_heads("engine", *BESIDE.values(), *near)]
+    beside = beside_best(measurement.rows)
+    told = [name for name in BESIDE if any(name in parts for parts in beside.values())]
+    lines = [_caption(measurement), "", *_heads("engine", *(BESIDE[name] for name in told), *near)]
     distances = {row.engine.label: distance(row.fidelity) for row in measurement.rows}
-    for label, parts in beside_best(measurement.rows).items():
-        found = (parts.get(name) for name in BESIDE)
+    for label, parts in beside.items():
+        found = (parts.get(name) for name in told)
         cells = ("-" if each is None else f"{each.ratio} {each.label}" for each in found)
         lines.append(_line(label, *cells, *distances[label]))
     return "\n".join([*lines, ""])

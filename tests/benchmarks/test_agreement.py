@@ -9,17 +9,34 @@ import pytest
 
 from calotype_bench import results
 from calotype_bench.cli import main
+from calotype_bench.jobs import Drawn
+from calotype_bench.measurement import Row
 from tests.benchmarks import made
 
 
+def _six(row: Row) -> tuple[Drawn, ...]:
+    return (*row.samples, row.samples[-1])
+
+
 def written(path: Path, slower: float = 1.0) -> str:
-    """A result in which the peer takes `slower` times as long as in `made`."""
+    """A result in which the peer takes `slower` times as long as in `made`, of six runs."""
     found = made.latency()
     measurements = []
     for each in found.measurements:
         ours, eager, missing = each.rows
-        samples = tuple(dataclasses.replace(one, seconds=one.seconds * slower) for one in eager.samples)
-        rows = (ours, dataclasses.replace(eager, samples=samples), missing)
+        samples = tuple(
+            dataclasses.replace(
+                one,
+                seconds=one.seconds * slower,
+                parts={name: seconds * slower for name, seconds in one.parts.items()},
+            )
+            for one in _six(eager)
+        )
+        rows = (
+            dataclasses.replace(ours, samples=_six(ours)),
+            dataclasses.replace(eager, samples=samples),
+            missing,
+        )
         measurements.append(dataclasses.replace(each, rows=rows))
     results.write(dataclasses.replace(found, measurements=tuple(measurements)), path)
     return str(path)
@@ -30,16 +47,28 @@ def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.Captu
     assert main(["agree", one, other]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[:5] == ["1", "x", "512x512,", "10", "steps"]
-    assert out.endswith("4 of 4 overlap\n")
-    assert out.splitlines()[0].endswith("overlap   latents 0.0e+00, pictures equal")
+    assert out.endswith("16 of 16 intervals overlap\n")
+    assert out.splitlines()[0].endswith(" overlap                     latents 0.0e+00, pictures equal")
+    assert "eager fp32                  unet step       2.000 (2.000 to 2.000)" in out
 
 
 def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = written(tmp_path / "one.json"), written(tmp_path / "other.json", 1.1)
     assert main(["agree", one, other]) == 1
     out, err = capsys.readouterr()
-    assert out.endswith("0 of 4 overlap\n")
-    assert "4 of 4 intervals do not overlap: eager fp32" in err
+    assert out.endswith("0 of 16 intervals overlap\n")
+    assert "16 of 16 intervals do not overlap: eager fp32, picture; eager fp32, text encoder; " in err
+
+
+def test_extremes_of_few_runs_are_told_and_not_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.write(made.latency(), tmp_path / "few.json")
+    assert main(["agree", written(tmp_path / "one.json", 1.1), str(tmp_path / "few.json")]) == 1
+    out, err = capsys.readouterr()
+    assert " apart, of few draws " in out
+    assert out.endswith("0 of 0 intervals overlap\n16 ratios of fewer than 6 draws have none\n")
+    assert "no ratio has an interval in both" in err
 
 
 def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +84,11 @@ def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     others = tuple(dataclasses.replace(each, rows=each.rows[::-1]) for each in found.measurements)
     results.write(dataclasses.replace(found, measurements=others), tmp_path / "base.json")
     assert main(["agree", one, str(tmp_path / "base.json")]) == 2
-    assert "to calotype openvino fp32 in one result, to eager fp32 in the other" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert (
+        "of eager fp32 to calotype openvino fp32 in one, of calotype openvino fp32 to eager fp32 in the other"
+        in err
+    )
 
 
 def test_other_requests_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,10 +103,29 @@ def test_other_requests_are_not_compared(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_other_bundles_and_machines_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, found = written(tmp_path / "one.json"), made.latency()
+    one, found = written(tmp_path / "one.json"), results.read(tmp_path / "one.json")
+    assert isinstance(found, results.Latency)
     machine = {**found.machine, "processor": "another"}
     bundles = ({"precision": "fp32", "digest": "f" * 64},)
     results.write(dataclasses.replace(found, machine=machine, bundles=bundles), tmp_path / "other.json")
     assert main(["agree", one, str(tmp_path / "other.json")]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[:2] == ["the bundles are not the same", "the processors are not the same"]
+
+
+def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, found = written(tmp_path / "one.json"), results.read(tmp_path / "one.json")
+    assert isinstance(found, results.Latency)
+    changed = tuple(
+        dataclasses.replace(each, rows=(_of_version(each.rows[0], "2.1"), *each.rows[1:]))
+        for each in found.measurements
+    )
+    results.write(dataclasses.replace(found, measurements=changed), tmp_path / "other.json")
+    assert main(["agree", one, str(tmp_path / "other.json")]) == 0
+    told = "calotype openvino fp32 had numpy 2.0 in one, 2.1 in the other"
+    assert capsys.readouterr().out.splitlines()[0] == told
+
+
+def _of_version(row: Row, numpy: str) -> Row:
+    assert row.ready is not None
+    return dataclasses.replace(row, ready=dataclasses.replace(row.ready, versions={"numpy": numpy}))

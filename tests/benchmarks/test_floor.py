@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from calotype.bundle import Bundle
+from calotype.errors import BackendError
 from calotype_bench import floor, flops, rates
 from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.measurement import Measurement, Row
@@ -69,6 +70,13 @@ def test_rates_are_measured_in_a_process_of_their_own() -> None:
     found = rates.measure(["fp32"], "cpu", threads=1)["fp32"]
     for rate in (found.product, found.convolution):
         assert 1e8 < rate < 1e14
+
+
+def test_rates_that_take_too_long_are_an_error() -> None:
+    with pytest.raises(
+        BackendError, match=r"rate in fp32 on cpu cannot be measured: no answer within 0\.01 s"
+    ):
+        rates.measure(["fp32"], "cpu", threads=1, timeout=0.01)
 
 
 def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> None:

@@ -45,7 +45,7 @@ def test_every_backend_and_peer_is_a_row_or_a_reason(
     assert "tiny-sd15 tensorrt: its library is not installed" in out
     (measurement,) = found.measurements
     assert measurement.reference == "eager fp32"
-    assert found.warm_up == "one picture of each job in every process"
+    assert found.warm_up == "two pictures of each job in every process"
     names = [" ".join((row.engine.name, row.engine.backend)).strip() for row in measurement.rows]
     assert names == ["calotype openvino", "calotype onnxruntime", "eager"]
     for row in measurement.rows:

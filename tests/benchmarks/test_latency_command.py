@@ -48,8 +48,9 @@ def test_the_command_prints_tables_and_writes_raw_samples(
     assert [[len(row.samples) for row in each.rows] for each in found.measurements] == [[2, 2, 0]] * 2
     assert found.machine["processor"]
     assert found.machine["memory_bytes"] > 2**28
-    assert found.warm_up == "one picture of each job in every process"
-    assert "not counted, to warm up: one picture" in out
+    assert found.warm_up == "two pictures of each job in every process"
+    assert "not counted, to warm up: two pictures" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
     assert "calotype onnxruntime fp32, seconds over those of the fastest other engine" in out
     assert len(found.bundles[0]["digest"]) == 64
     assert found.command[:2] == ("calotype-bench", "latency")
@@ -101,6 +102,25 @@ def test_what_argparse_can_check_is_checked_there(
         run(capsys, *arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_that_is_cut_off_leaves_the_result_before_it_and_what_is_known(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole = tmp_path / "result.json", latency.measure
+
+    def cut_off(*arguments: Any) -> Iterator[Any]:
+        yield next(whole(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "measure", cut_off)
+    output.write_text("of last week")
+    with pytest.raises(KeyboardInterrupt):
+        run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "2", "-o", str(output))
+    assert output.read_text() == "of last week"
+    found = results.read(tmp_path / "result.partial.json")
+    assert isinstance(found, results.Latency)
+    assert [len(row.samples) for row in found.measurements[0].rows] == [1]
 
 
 def test_a_bundle_alone_is_compared_with_eager_in_fp32_where_its_checkpoint_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -67,8 +68,32 @@ def test_ours_stand_beside_the_fastest_other_of_their_precision_part_by_part() -
     told = {part: (best.label, best.ratio.value) for part, best in found["calotype fp32"].items()}
     assert told == {"total": ("optimum-intel fp32", 0.8), "unet_step": ("eager fp32", 1.5)}
     text = report_text.beside(Measurement(Job("x", 2, 0), 6, "eager fp32", tuple(rows)))
-    assert "unet step       1.500 (1.500 to 1.500)" in text
+    assert "unet step                   1.500 (1.500 to 1.500)" in text
     assert "latents 1.0e-06, pictures 80.0 dB from eager fp32" in text  # no ratio without its distance
+
+
+def test_a_picture_is_also_compared_without_its_checker_which_some_engines_do_not_run() -> None:
+    near = Fidelity(1e-6, 1.0, 80.0, 1.0, 1)
+
+    def made(name: str, parts: dict[str, float]) -> Row:
+        drawn = Drawn(sum(parts.values()), parts, {}, 2, 0, 0, None, 0.0)
+        return Row(Engine(name, "x"), None, drawn, (drawn,) * 6, "", near)
+
+    ours = made("calotype", {"unet_step": 2.0, "safety_checker": 1.0})
+    others = [
+        made("eager", {"unet_step": 4.0, "safety_checker": 4.0}),
+        made("optimum-onnx", {"unet_step": 2.5}),
+    ]
+    beside = beside_best([ours, *others])["calotype fp32"]
+    told = {part: (best.label, best.ratio.value) for part, best in beside.items()}
+    assert told["total"] == ("optimum-onnx fp32", 1.2)
+    assert told["unchecked"] == ("optimum-onnx fp32", 0.8)
+    assert told["safety_checker"] == ("eager fp32", 0.25)
+
+    floors = {"fp32": {"unet_step": 1.0, "safety_checker": 0.5, "total": 1.5}}
+    assert [figures.least(each, floors) for each in (ours, *others)] == [1.5, 1.5, 1.0]
+    assert figures.least(dataclasses.replace(ours, samples=()), floors) == 1.5
+    assert figures.least(ours, {}) is None
 
 
 def test_runs_are_paired_within_their_processes() -> None:

@@ -86,6 +86,8 @@ def test_what_cannot_be_profiled_says_why() -> None:
     found = operators.measure(bundle("plain"), "unet_step", "tensorrt", "cuda", None)
     assert isinstance(found, str)
     assert "Error" in found
+    late = operators.measure(bundle("plain"), "unet_step", "onnxruntime", "cpu", 1, timeout=0.01)
+    assert late == "no answer within 0.01 s (--timeout)"
 
 
 @pytest.mark.parametrize(

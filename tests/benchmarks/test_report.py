@@ -104,6 +104,7 @@ def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
         lambda content: row(content)["samples"][0].update(seconds=0),
         lambda content: row(content)["samples"][0].update(seconds=math.nan),
         lambda content: row(content)["samples"][0].update(evaluations=2.5),
+        lambda content: row(content)["samples"][0].update(parts={"unet_step": 0.0, "vae_decoder": 0.0}),
         lambda content: row(content)["fidelity"].update(ssim=None),
     ],
 )
