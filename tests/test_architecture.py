@@ -68,7 +68,7 @@ ALLOWED = {
     "result": {"backends"},
     "hooks": {"denoiser", "request"},
     "listing": {"bundle", "compiled", "images", "memory", "planning", "plot", "request", "tokenizer"},
-    "cli": {"backends", "images", "listing", "lora", "pipeline", "request", "result"},
+    "cli": {"backends", "bundle", "images", "listing", "lora", "pipeline", "request", "result"},
     "loading": {
         "backends", "bundle", "compiled", "conditioning", "denoiser", "processors", "result", "text", "tokenizer",
         "vision",

@@ -8,6 +8,7 @@ from calotype.errors import (
     BundleError,
     CalotypeError,
     CancelledError,
+    CheckpointError,
     OutputError,
     RequestError,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "BundleError",
     "CalotypeError",
     "CancelledError",
+    "CheckpointError",
     "Conditions",
     "Embeddings",
     "OutputError",

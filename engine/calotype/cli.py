@@ -12,9 +12,11 @@ from typing import Any
 
 from calotype import __version__, backends, listing
 from calotype.backends import BackendOptions
+from calotype.bundle import Bundle
 from calotype.errors import BackendError, CalotypeError, RequestError
 from calotype.images import load_depth, save_png
 from calotype.lora import LoraFile
+from calotype.manifest import batches_for
 from calotype.pipeline import Pipeline
 from calotype.request import Request
 from calotype.result import Result
@@ -169,7 +171,11 @@ def _generate(options: argparse.Namespace) -> listing.Listing:
         noise_source=options.noise_source, num_images_per_prompt=options.count,
         progress=_progress_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
-    pipeline = Pipeline.load(options.bundle, options.backend, device=options.device, threads=options.threads)
+    bundle = Bundle.open(options.bundle)
+    pipeline = Pipeline.load(
+        bundle, options.backend, batches=sorted(set(batches_for(options.count, bundle.manifest.batches))),
+        device=options.device, threads=options.threads,
+    )  # fmt: skip
     if options.lora:
         pipeline.set_lora([(file.path, file.weight) for file in options.lora])
     result = pipeline(request)

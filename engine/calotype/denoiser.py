@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calotype.backends import Program, Row, Value
 from calotype.errors import BackendError, RequestError
 from calotype.features import guidance_features, time_features
-from calotype.manifest import Manifest
+from calotype.manifest import Manifest, batches_for
 from calotype.reading import finite
 from calotype.schedule import Schedule
 from calotype.text import Embeddings, Encoded
@@ -136,11 +136,9 @@ class Denoiser:
             )
 
     def _chunks(self, count: int) -> Iterator[tuple[slice, int]]:
-        """Pictures and a batch size, until all are covered: the largest batch that is filled, or else the smallest."""
+        """Pictures and a batch size, until all are covered."""
         start = 0
-        while start < count:
-            filled = [batch for batch in self._programs if batch <= count - start]
-            batch = max(filled, default=min(self._programs))
+        for batch in batches_for(count, [*self._programs]):
             yield slice(start, start + batch), batch
             start += batch
 

@@ -41,7 +41,7 @@ class CancelledError(CalotypeError):
 
 
 class CheckpointError(CalotypeError):
-    """A checkpoint cannot be exported."""
+    """A checkpoint cannot be exported, or a file of LoRA weights does not fit."""
 
 
 class ParityError(CheckpointError):

@@ -43,14 +43,17 @@ class LoraFile:
 
     @classmethod
     def parse(cls, text: str) -> LoraFile:
-        """`FILE[:WEIGHT]`, 1 by default. ValueError for a weight that is no number."""
+        """`FILE[:WEIGHT]`, 1 by default. ValueError for a weight that is no finite number."""
         path, colon, weight = text.rpartition(":")
         if not colon or weight.endswith(".safetensors"):
             return cls(Path(text))
         try:
-            return cls(Path(path), float(weight))
+            found = cls(Path(path), float(weight))
         except ValueError:
             raise ValueError(f"expected FILE[:WEIGHT], where {weight!r} is no number") from None
+        if not math.isfinite(found.weight):
+            raise ValueError(f"expected FILE[:WEIGHT], where {weight!r} is not finite")
+        return found
 
 
 def files(adapters: Sequence[tuple[str | Path, float]]) -> tuple[LoraFile, ...]:

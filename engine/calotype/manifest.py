@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
@@ -168,3 +168,11 @@ def _check_parameter(program: ProgramSpec, parameter: ParameterSpec, where: str)
         raise BundleError(
             f"{where}: bytes {parameter.offset} to {end} lie outside of its data file", "export again"
         )
+
+
+def batches_for(count: int, present: Sequence[int]) -> list[int]:
+    """The batch sizes that draw `count` pictures, of those `present`: the largest that is filled, else the smallest."""
+    found = list[int]()
+    while (left := count - sum(found)) > 0:
+        found.append(max((batch for batch in present if batch <= left), default=min(present)))
+    return found

@@ -182,8 +182,8 @@ class Pipeline:
     def set_lora(self, adapters: Sequence[tuple[str | Path, float]]) -> None:
         """Draw from now on with these LoRA files, each with its weight, and with no others; `[]` takes all of them off.
 
-        Files of kohya's scripts, PEFT and diffusers. What was added is taken off exactly. Files that do not fit change
-        nothing: CheckpointError, which lists what belongs to no weight.
+        Files of kohya's scripts, PEFT and diffusers. What was added is taken off exactly. What fails changes nothing:
+        RequestError (no path and finite weight), CheckpointError (lists what fits none), BundleError, BackendError.
         """
         files = lora.files(adapters)
         changed = weights.with_loras(self.bundle, files)

@@ -7,7 +7,7 @@ import difflib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,15 @@ OUTPUT_TYPES = ("pil", "np", "latent")
 _ARRAYS = (
     "masked_image_latents", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds", "timesteps", "sigmas",
 )  # fmt: skip
+
+
+# What diffusers' pipelines take and this one does not, and what to do in its place.
+_OF_DIFFUSERS: Final[Mapping[str, str]] = {
+    "generator": "give `seed`: it draws what torch.Generator().manual_seed(seed) would",
+    "steps": "did you mean `num_inference_steps`?",
+    "return_dict": "a `Result` is always returned; its pictures are `.images`",
+    "cross_attention_kwargs": "weights of LoRA files are set with `pipeline.set_lora`",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +87,7 @@ class Request:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
                 hint = f"did you mean `{near[0]}`?" if near else f"the arguments are {', '.join(names)}"
-                raise RequestError(f"the pipeline takes no argument `{name}`", hint)
+                raise RequestError(f"the pipeline takes no argument `{name}`", _OF_DIFFUSERS.get(name, hint))
         return cls(**arguments)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from calotype.cli import main
 from calotype.images import read_parameters
+from calotype.manifest import batches_for
+from calotype.pipeline import Pipeline
 from tests.bundles import bundle
 
 Captured = pytest.CaptureFixture[str]
@@ -57,6 +59,23 @@ def test_generate_prints_json_with_seeds_and_timings(capsys: Captured, tmp_path:
     assert data["images"] == [str(tmp_path / "out-0.png"), str(tmp_path / "out-1.png")]
     assert data["seeds"] == [3]
     assert data["timings"]["unet_step"] > 0
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (2, [2]), (3, [1, 2])])
+def test_generate_loads_the_batch_sizes_that_it_draws_with(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, sizes: list[int]
+) -> None:
+    given: list[Any] = []
+    load = Pipeline.load
+
+    def loading(*arguments: Any, batches: Any, **options: Any) -> Pipeline:
+        given.append(batches)
+        return load(*arguments, batches=batches, **options)
+
+    monkeypatch.setattr(Pipeline, "load", loading)
+    assert run(capsys, *generate("plain", tmp_path / "out.png", "--count", str(count)))[0] == 0
+    assert given == [sizes]
+    assert batches_for(7, (2, 4)) == [4, 2, 2]
 
 
 def test_the_command_draws_in_all_four_ways(capsys: Captured, tmp_path: Path) -> None:

@@ -45,6 +45,20 @@ def test_an_unknown_argument_suggests_the_nearest_name() -> None:
     assert "did you mean `num_inference_steps`?" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("generator", "give `seed`"),
+        ("steps", "`num_inference_steps`"),
+        ("cross_attention_kwargs", "set_lora"),
+    ],
+)
+def test_what_only_diffusers_takes_has_advice(name: str, advice: str) -> None:
+    with pytest.raises(RequestError, match=f"takes no argument `{name}`") as caught:
+        Request.build({"prompt": "", name: 3})
+    assert advice in str(caught.value.hint)
+
+
 def test_an_unknown_argument_near_nothing_lists_the_names() -> None:
     with pytest.raises(RequestError, match="the arguments are prompt, negative_prompt"):
         Request.build({"prompt": "", "zzzzzz": 3})

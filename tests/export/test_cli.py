@@ -94,6 +94,7 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(
         (["--batch", "1,x"], "expected positive numbers such as 1,2,4, found '1,x'"),
         (["--batch", "0"], "expected positive numbers such as 1,2,4, found '0'"),
         (["--lora", "a.safetensors:much"], "expected FILE[:WEIGHT], where 'much' is no number"),
+        (["--lora", "a.safetensors:nan"], "expected FILE[:WEIGHT], where 'nan' is not finite"),
         (["--precision", "int8"], "invalid choice: 'int8'"),
         (["--scheduler", "eulr"], "unknown scheduler 'eulr'; did you mean 'euler'?"),
         (["--scheduler", "dpm_fast"], "scheduler 'dpm_fast' is not offered"),

@@ -216,9 +216,7 @@ def test_plans_of_another_machine_and_changed_ones_are_refused_by_name(
         with monkeypatch.context() as patched:
             other = dataclasses.replace(here, **{field: "another"})
             patched.setattr(_cuda_device, "machine", lambda *_, other=other: other)
-            message = (
-                rf"(?s){field}: built with '.*', found 'another'.*--device cuda, on this machine; without it"
-            )
+            message = rf"(?s){field}: built with '.*', found 'another'.*--device cuda, on this machine; or delete that"
             with pytest.raises(BackendError, match=message):
                 Pipeline.load(root, "onnxruntime", device="cuda")
     assert set(NEEDS.exact) == {"library", "system", "gpu", "compute_capability"}

@@ -48,7 +48,9 @@ def plans(
     try:
         found = [compiled.find(root, kept.backend, spec, here, kept.needs) for spec in specs]
     except BackendError as error:
-        raise BackendError(error.message, f"{error.hint}; without it, what was exported runs") from error
+        raise BackendError(
+            error.message, f"{error.hint}; or delete that folder, and what was exported runs"
+        ) from error
     for folder, plan in found:
         for file in plan.files:
             trust.check(folder / file.path, file.sha256)
