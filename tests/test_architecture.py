@@ -113,6 +113,11 @@ def test_runtime_imports_run_downwards(name: str) -> None:
     assert own(RUNTIME / f"{name}.py") <= ALLOWED[name] | LOWER
 
 
+def test_every_module_of_the_runtime_has_its_place() -> None:
+    top = {"__init__", "__main__", "pipeline"}  # which may import all others
+    assert {path.stem for path in RUNTIME.glob("*.py")} == ALLOWED.keys() | LOWER | top
+
+
 def test_schedulers_and_backends_know_nothing_of_requests_and_models() -> None:
     for folder, allowed in (
         ("schedulers", {"schedulers"}),

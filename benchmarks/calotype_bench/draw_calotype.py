@@ -15,8 +15,6 @@ from calotype_bench import energy, laps
 from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.worker import Drawer, resident_bytes, save_drawn
 
-_OTHER_RUNS = 8  # of programs, beside the UNet's evaluations: at most
-
 
 def library(engine: Engine) -> None:
     """Import the library that runs programs; the choice of one is made where the bundle is opened."""
@@ -55,7 +53,8 @@ class _Drawer:
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
-        measuring = (result.evaluations + _OTHER_RUNS) * self._lap_seconds
+        runs = job.batch * (result.evaluations + 2) + 2  # of programs, at most: UNet, decoder, checker; two texts
+        measuring = runs * self._lap_seconds
         return Drawn(
             seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,
             self._energy.joules, measuring,

@@ -1,14 +1,16 @@
 """Tables in Markdown files, made from results: what stands between two comments is written anew.
 
-<!-- table latency results/demo.json -->
+<!-- table latency+beside+operators results/demo.json -->
 ...
 <!-- end -->
+
+A `summary` is one table of several results: <!-- table summary results/demo.json results/sd15.json -->.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from calotype.errors import RequestError
@@ -28,16 +30,20 @@ from calotype_bench.figures import (
 from calotype_bench.measurement import Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency, Result, Techniques
 
-_KINDS = ("latency", "beside", "operators", "fidelity", "techniques", *figure_tables.KINDS)
-_BEGIN = re.compile(r"^<!-- table \w+ \S+ -->$", re.MULTILINE)
-_BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
+_OF_LATENCY = ("latency", "beside", "operators")  # those that can be asked for together
+_KINDS = (*_OF_LATENCY, "summary", "fidelity", "techniques", *figure_tables.KINDS)
+_MARK = r"<!-- table ([\w+]+)((?: \S+\.json)+) -->"
+_BEGIN = re.compile(rf"^{_MARK}$", re.MULTILINE)
+_BLOCK = re.compile(rf"({_MARK}\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL)
 
 
 def bring_up_to_date(text: str, folder: Path) -> str:
     """`text` with every table made from its result, whose path is relative to `folder`. RequestError."""
 
     def fresh(match: re.Match[str]) -> str:
-        return match[1] + _table(match[2], folder / match[3]) + match[5]
+        return (
+            match[1] + _tables(match[2].split("+"), [folder / path for path in match[3].split()]) + match[5]
+        )
 
     found, begun = _BLOCK.findall(text), _BEGIN.findall(text)
     if not begun:
@@ -49,32 +55,56 @@ def bring_up_to_date(text: str, folder: Path) -> str:
     return _BLOCK.sub(fresh, text)
 
 
-def _table(kind: str, path: Path) -> str:
-    if kind in figure_tables.KINDS:
-        (heads, lines), origin = figure_tables.read(kind, path)
+def _tables(kinds: Sequence[str], paths: Sequence[Path]) -> str:
+    if kinds == ["summary"]:
+        return _summary([(path, results.read(path)) for path in paths])
+    if len(paths) > 1:
+        raise RequestError(f"{paths[1]}: a table `{'+'.join(kinds)}` is of one result, not of {len(paths)}")
+    (path,) = paths
+    if len(kinds) == 1 and kinds[0] in figure_tables.KINDS:
+        (heads, lines), origin = figure_tables.read(kinds[0], path)
         return "\n".join([*_heads(*heads), *(_line(*cells) for cells in lines), "", origin, ""])
     result = results.read(path)
-    if kind == "latency" and isinstance(result, Latency):
-        blocks = [_latency(result, index) for index in range(len(result.measurements))]
-    elif kind == "operators" and isinstance(result, Latency):
-        blocks = [_operators(result)]
-    elif kind == "beside" and isinstance(result, Latency):
-        blocks = [_beside(measurement) for measurement in result.measurements]
-    elif kind == "fidelity" and isinstance(result, Comparison):
+    if isinstance(result, Latency) and set(kinds) <= set(_OF_LATENCY):
+        blocks = _of_latency(result, kinds)
+    elif kinds == ["fidelity"] and isinstance(result, Comparison):
         blocks = [_fidelity(result)]
-    elif kind == "techniques" and isinstance(result, Techniques):
+    elif kinds == ["techniques"] and isinstance(result, Techniques):
         blocks = [_techniques(result)]
     else:
-        raise RequestError(f"{path}: a table `{kind}` cannot be made of it", f"kinds are {', '.join(_KINDS)}")
+        message = f"{path}: a table `{'+'.join(kinds)}` cannot be made of it"
+        raise RequestError(message, f"kinds are {', '.join(_KINDS)}; of `latency`, some joined by +")
     return "\n".join([*blocks, f"`{results.command_line(result)}`, on {_where(result)}", ""])
+
+
+def _of_latency(result: Latency, kinds: Sequence[str]) -> list[str]:
+    blocks: list[str] = []
+    for index, measurement in enumerate(result.measurements):
+        if {"latency", "beside"} & set(kinds):
+            blocks.append(_caption(measurement) + "\n")
+        if "latency" in kinds:
+            blocks.append(_latency(result, index))
+        if "beside" in kinds:
+            blocks.append(_beside(measurement))
+    return [*blocks, *([_operators(result)] if "operators" in kinds else [])]
+
+
+def _summary(found: Sequence[tuple[Path, Result]]) -> str:
+    """Of each result and job, ours over the fastest other engine of the same precision, part by part."""
+    lines = [*_heads("measured", "ours", *BESIDE.values(), "latents", "PSNR dB", "result")]
+    for path, result in found:
+        if not isinstance(result, Latency):
+            raise RequestError(f"{path}: a summary cannot be made of it", "name results of `latency`")
+        for measurement in result.measurements:
+            what = f"{result.title}, {_counted(measurement.job.steps, 'step')}"
+            lines += [_line(what, *cells, f"`{path.name}`") for cells in _besides(measurement, list(BESIDE))]
+    return "\n".join([*lines, ""])
 
 
 def _latency(result: Latency, index: int) -> str:
     measurement, floors = result.measurements[index], result.floors[index]
     ratios = compare(measurement.rows)
     lines = [
-        _caption(measurement),
-        "",
         *_heads(
             "engine", "fastest s", "median s", "p90 s", "spread", "times the first (95 %)", "a UNet step s", "VAE s",
             f"latents from {measurement.reference}", "PSNR dB", "percent of the floor",
@@ -98,16 +128,23 @@ def _latency(result: Latency, index: int) -> str:
 
 
 def _beside(measurement: Measurement) -> str:
-    near = (f"latents from {measurement.reference}", "PSNR dB")
     beside = beside_best(measurement.rows)
-    told = [name for name in BESIDE if any(name in parts for parts in beside.values())]
-    lines = [_caption(measurement), "", *_heads("engine", *(BESIDE[name] for name in told), *near)]
+    told = [part for part in BESIDE if any(part in parts for parts in beside.values())]
+    near = (f"latents from {measurement.reference}", "PSNR dB")
+    lines = _heads("ours, over the fastest other", *(BESIDE[part] for part in told), *near)
+    return "\n".join([*lines, *(_line(*cells) for cells in _besides(measurement, told)), ""])
+
+
+def _besides(measurement: Measurement, told: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Each of our rows, its ratios to the fastest other engine at the parts `told`, and how near its pictures are."""
     distances = {row.engine.label: distance(row.fidelity) for row in measurement.rows}
-    for label, parts in beside.items():
-        found = (parts.get(name) for name in told)
-        cells = ("-" if each is None else f"{each.ratio} {each.label}" for each in found)
-        lines.append(_line(label, *cells, *distances[label]))
-    return "\n".join([*lines, ""])
+    for label, parts in beside_best(measurement.rows).items():
+        found = (parts.get(part) for part in told)
+        yield (
+            label,
+            *("-" if each is None else f"{each.ratio} {each.label}" for each in found),
+            *distances[label],
+        )
 
 
 def _caption(measurement: Measurement) -> str:

@@ -57,6 +57,31 @@ def test_tables_are_written_between_their_marks(tmp_path: Path) -> None:
         tables.bring_up_to_date(text.read_text(), tmp_path)
 
 
+@pytest.mark.usefixtures("written")
+def test_tables_of_one_result_share_their_captions_and_their_command(tmp_path: Path) -> None:
+    written = tables.bring_up_to_date(
+        "<!-- table latency+beside+operators latency.json -->\n<!-- end -->\n", tmp_path
+    )
+    assert written.count("`calotype-bench latency bundle --title 'A bundle'`") == 1
+    assert written.count("one picture of 512x512, 10 steps of ddim") == 1
+    assert written.count("| ours, over the fastest other |") == 4  # two numbers of steps, two of pictures
+    assert "| convolution |" in written
+
+
+@pytest.mark.usefixtures("written")
+def test_a_summary_is_of_several_results(tmp_path: Path) -> None:
+    mark = "<!-- table summary latency.json latency.json -->\n"
+    lines = tables.bring_up_to_date(f"{mark}<!-- end -->\n", tmp_path).splitlines()
+    told = [
+        line for line in lines if line.startswith("| A bundle, 10 steps | calotype openvino fp32 | 0.500 ")
+    ]
+    assert len(told) == 4
+    assert all(line.endswith(" | 1.0e-06 | 80.0 | `latency.json` |") for line in told)
+    for kinds, files in (("summary", "comparison.json"), ("beside", "latency.json latency.json")):
+        with pytest.raises(RequestError, match=r"json: a (summary|table `beside`) "):
+            tables.bring_up_to_date(f"<!-- table {kinds} {files} -->\n<!-- end -->\n", tmp_path)
+
+
 def test_figures_of_other_commands_are_tables_too(tmp_path: Path) -> None:
     compared = {"ratio": 1.25, "interval": [1.2, 1.3], "samples": [[2.5, 2.0]] * 8, "distance": 0.0}
     shape = {
