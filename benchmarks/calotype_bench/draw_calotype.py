@@ -53,7 +53,9 @@ class _Drawer:
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
-        runs = job.batch * (result.evaluations + 2) + 2  # of programs, at most: UNet, decoder, checker; two texts
+        runs = (
+            job.batch * (result.evaluations + 2) + 2
+        )  # of programs, at most: UNet, decoder, checker; two texts
         measuring = runs * self._lap_seconds
         return Drawn(
             seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,

@@ -13,6 +13,7 @@ from calotype_bench.statistics import Ratio
 
 Figures = Mapping[str, Any]
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # heads, lines
+_RATIO: Final = "ratio (95 %, over runs of one process)"
 _GRAPHS: Final = {
     "exported": "as exported",
     "fused": "all of the optimiser, joined",
@@ -32,7 +33,7 @@ def read(kind: str, path: Path) -> tuple[Table, str]:
 
 
 def _attention(found: Figures) -> Table:
-    heads = ("attention", "times a step", "OpenVINO ms", "torch ms", "ratio (95 %, over runs of one process)", "relative L2")
+    heads = ("attention", "times a step", "OpenVINO ms", "torch ms", _RATIO, "relative L2")
     lines = [
         (
             f"{each['queries'][1]} heads of {each['queries'][3]}, {each['queries'][2]} with {each['keys'][2]}",
@@ -49,7 +50,7 @@ def _attention(found: Figures) -> Table:
 
 
 def _hoisting(found: Figures) -> Table:
-    heads = ("backend", "whole step, median s", "without", "ratio (95 %, over runs of one process)", "cut off, s", "relative L2")
+    heads = ("backend", "whole step, median s", "without", _RATIO, "cut off, s", "relative L2")
     return heads, [
         (
             backend, f"{each['before']:.2f}", f"{each['after']:.2f}", str(ratio(each)),
