@@ -191,7 +191,7 @@ def test_a_terminal_is_told_how_far_it_is(
     status, _, err = run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "1", "--no-operators")
     assert status == 0
     assert "loading calotype onnxruntime fp32" in err
-    assert err.endswith("measuring 2/2\n")
+    assert err.endswith("measuring 3/3\n")
 
 
 def test_another_checkpoint_of_the_same_layout_is_refused(
