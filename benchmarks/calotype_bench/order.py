@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from calotype_bench.conversation import TIMEOUT
 from calotype_bench.environments import Say
 
-WARM_UPS = 2  # pictures: the second run of a program in ONNX Runtime is slow too, and on a GPU a graph is recorded with it
+WARM_UPS = 2  # pictures: the second run of a program in ONNX Runtime is slow too; on a GPU a graph is recorded with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,14 +90,20 @@ def _of_latency(result: Latency, kinds: Sequence[str]) -> list[str]:
 
 
 def _summary(found: Sequence[tuple[Path, Result]]) -> str:
-    """Of each result and job, ours over the fastest other engine of the same precision, part by part."""
-    lines = [*_heads("measured", "ours", *BESIDE.values(), "latents", "PSNR dB", "result")]
+    """Of each result and job, ours on its first backend over the fastest other engine of the same precision."""
+    lines = [*_heads("measured", "processor", "ours", *BESIDE.values(), "latents", "PSNR dB", "result")]
     for path, result in found:
         if not isinstance(result, Latency):
             raise RequestError(f"{path}: a summary cannot be made of it", "name results of `latency`")
         for measurement in result.measurements:
             what = f"{result.title}, {_counted(measurement.job.steps, 'step')}"
-            lines += [_line(what, *cells, f"`{path.name}`") for cells in _besides(measurement, list(BESIDE))]
+            ours = [row.engine for row in measurement.rows if row.engine.name == "calotype"]
+            first = {engine.label for engine in ours if engine.backend == ours[0].backend}
+            lines += [
+                _line(what, str(result.machine["processor"]).split()[-1], *cells, f"`{path.name}`")
+                for cells in _besides(measurement, list(BESIDE))
+                if cells[0] in first
+            ]
     return "\n".join([*lines, ""])
 
 

@@ -73,9 +73,11 @@ def test_a_summary_is_of_several_results(tmp_path: Path) -> None:
     mark = "<!-- table summary latency.json latency.json -->\n"
     lines = tables.bring_up_to_date(f"{mark}<!-- end -->\n", tmp_path).splitlines()
     told = [
-        line for line in lines if line.startswith("| A bundle, 10 steps | calotype openvino fp32 | 0.500 ")
+        line
+        for line in lines
+        if line.startswith("| A bundle, 10 steps | name | calotype openvino fp32 | 0.500 ")
     ]
-    assert len(told) == 4
+    assert len(told) == 4  # two numbers of pictures, of two results
     assert all(line.endswith(" | 1.0e-06 | 80.0 | `latency.json` |") for line in told)
     for kinds, files in (("summary", "comparison.json"), ("beside", "latency.json latency.json")):
         with pytest.raises(RequestError, match=r"json: a (summary|table `beside`) "):
