@@ -56,7 +56,7 @@ bench: .venv/ready $(DEMO:%=.cache/bench/demo-%)  ## the demo checkpoint beside 
 		--title "The demo checkpoint, several pictures at once" -o benchmarks/results/demo-batches.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --backend openvino,onnxruntime $(COMPARED) \
 		--title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
-	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --backend openvino --beside optimum-intel-bf16 $(COMPARED) \
+	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --backend openvino --beside compile-bf16,optimum-intel-bf16 $(COMPARED) \
 		--title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
 	for precision in fp32 bf16; do $(BUILDER)calotype-bench techniques .cache/bench/demo-$$precision --runs 30 \
 		--title "What rewriting gains, the demo checkpoint in $$precision" \
