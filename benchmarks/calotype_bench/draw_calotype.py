@@ -53,9 +53,8 @@ class _Drawer:
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
-        runs = (
-            job.batch * (result.evaluations + 2) + 2
-        )  # of programs, at most: UNet, decoder, checker; two texts
+        # of programs, at most: the UNet, decoder and checker of each picture, and two texts
+        runs = job.batch * (result.evaluations + 2) + 2
         measuring = runs * self._lap_seconds
         return Drawn(
             seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,

@@ -27,9 +27,8 @@ def load(engine: Engine) -> Drawer:
         raise ValueError(f"the exporter writes fp32 alone, found {engine.dtype}")
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
-    options.add_session_config_entry(
-        "session.force_spinning_stop", "1"
-    )  # between programs, as in our own sessions
+    # threads rest between programs, as in our own sessions
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if engine.threads is not None:
         options.intra_op_num_threads = engine.threads
     pipeline = library(engine).from_pretrained(

@@ -205,9 +205,8 @@ def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> 
     for take in takes:
         for index in bench.loadable(opening, takes):
             if index not in take.failures and (ready := bench.open(index)):
-                short = (
-                    None if bench.engines[index].device != "cpu" else dataclasses.replace(take.job, steps=1)
-                )
+                on_gpu = bench.engines[index].device != "cpu"
+                short = None if on_gpu else dataclasses.replace(take.job, steps=1)
                 drawn = first = bench.draw(index, take, short)
                 take.warm(index, first, ready)
                 for _ in range(1, WARM_UPS if first else 1):

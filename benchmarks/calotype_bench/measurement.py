@@ -11,9 +11,7 @@ from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.statistics import Ratio, Summary, ratio, summarise
 
 TOTAL = "total"  # the whole picture
-UNCHECKED = (
-    "unchecked"  # all of it but its safety checker, which not every engine runs, or in its own library
-)
+UNCHECKED = "unchecked"  # all of it but its safety checker, which not every engine runs
 PROGRAMS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker")
 
 
@@ -163,11 +161,8 @@ def beside_best(rows: Sequence[Row]) -> dict[str, Mapping[str, Beside]]:
                 for each in rows
                 if each.engine.name != "calotype" and each.engine.dtype == row.engine.dtype
             ]
-            told = (
-                TOTAL,
-                *(UNCHECKED for one in row.samples[:1] if "safety_checker" in one.parts),
-                *PROGRAMS,
-            )
+            checked = "safety_checker" in row.samples[0].parts
+            told = (TOTAL, *([UNCHECKED] if checked else []), *PROGRAMS)
             parts = {part: _best(row, others, part) for part in told}
             found[row.engine.label] = {part: best for part, best in parts.items() if best is not None}
     return {label: parts for label, parts in found.items() if parts}
