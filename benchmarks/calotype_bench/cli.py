@@ -104,8 +104,8 @@ def _agree(commands_of: Any) -> None:
     parser: argparse.ArgumentParser = commands_of.add_parser(
         "agree",
         help="whether two runs of one comparison say the same",
-        description="Prints each ratio of two results of `latency`, of pictures and programs, with its interval; 1 where "
-        "two do not overlap, or there is no interval in both.",
+        description="Prints each ratio of two results of `latency`, of pictures and programs, with its interval; 1 "
+        "where two do not overlap, or there is no interval in both.",
     )
     parser.set_defaults(command=commands.agree)
     parser.add_argument("results", type=Path, nargs=2, metavar="RESULT.json")
