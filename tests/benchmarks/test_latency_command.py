@@ -104,25 +104,6 @@ def test_what_argparse_can_check_is_checked_there(
     assert message in capsys.readouterr().err
 
 
-def test_a_run_that_is_cut_off_leaves_the_result_before_it_and_what_is_known(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output, whole = tmp_path / "result.json", latency.measure
-
-    def cut_off(*arguments: Any) -> Iterator[Any]:
-        yield next(whole(*arguments))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(latency, "measure", cut_off)
-    output.write_text("of last week")
-    with pytest.raises(KeyboardInterrupt):
-        run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "2", "-o", str(output))
-    assert output.read_text() == "of last week"
-    found = results.read(tmp_path / "result.partial.json")
-    assert isinstance(found, results.Latency)
-    assert [len(row.samples) for row in found.measurements[0].rows] == [1]
-
-
 def test_a_bundle_alone_is_compared_with_eager_in_fp32_where_its_checkpoint_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -159,7 +140,7 @@ def test_a_run_that_measured_nothing_fails(capsys: pytest.CaptureFixture[str], t
     assert isinstance(results.read(output), results.Latency)
 
 
-def test_what_was_measured_so_far_is_kept(
+def test_what_was_measured_so_far_is_kept_beside_the_result_of_before(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, measure = tmp_path / "result.json", latency.measure
@@ -169,12 +150,14 @@ def test_what_was_measured_so_far_is_kept(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(latency, "measure", interrupted)
+    output.write_text("of last week")
     status, _, _ = run(capsys, "--backend", "onnxruntime", "--steps", "1", "--runs", "2", "-o", str(output))
     assert status == 130
-    found = results.read(output)
+    assert output.read_text() == "of last week"
+    found = results.read(tmp_path / "result.partial.json")
     assert isinstance(found, results.Latency)
     assert [len(row.samples) for row in found.measurements[0].rows] == [1]
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_rate_that_cannot_be_measured_says_why(capsys: pytest.CaptureFixture[str]) -> None:
