@@ -30,17 +30,8 @@ def run(capsys: Captured, *arguments: str) -> tuple[int, str, str]:
 
 def generate(name: str, output: Path, *more: str) -> list[str]:
     return [
-        "generate",
-        str(bundle(name)),
-        "a red circle",
-        "-o",
-        str(output),
-        "--steps",
-        "2",
-        "--seed",
-        "3",
-        *more,
-    ]
+        "generate", str(bundle(name)), "a red circle", "-o", str(output), "--steps", "2", "--seed", "3", *more,
+    ]  # fmt: skip
 
 
 def test_generate_writes_a_picture_that_tells_how_it_was_made(capsys: Captured, tmp_path: Path) -> None:
