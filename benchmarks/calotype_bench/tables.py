@@ -27,7 +27,7 @@ from calotype_bench.figures import (
     spread,
     times,
 )
-from calotype_bench.measurement import Measurement, beside_best, compare
+from calotype_bench.measurement import Beside, Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency, Result, Techniques
 
 _OF_LATENCY = ("latency", "beside", "operators")  # those that can be asked for together
@@ -101,7 +101,7 @@ def _summary(found: Sequence[tuple[Path, Result]]) -> str:
             first = {engine.label for engine in ours if engine.backend == ours[0].backend}
             lines += [
                 _line(what, str(result.machine["processor"]).split()[-1], *cells, f"`{path.name}`")
-                for cells in _besides(measurement, list(BESIDE))
+                for cells in _besides(measurement, beside_best(measurement.rows), list(BESIDE))
                 if cells[0] in first
             ]
     return "\n".join([*lines, ""])
@@ -138,13 +138,15 @@ def _beside(measurement: Measurement) -> str:
     told = [part for part in BESIDE if any(part in parts for parts in beside.values())]
     near = (f"latents from {measurement.reference}", "PSNR dB")
     lines = _heads("ours, over the fastest other", *(BESIDE[part] for part in told), *near)
-    return "\n".join([*lines, *(_line(*cells) for cells in _besides(measurement, told)), ""])
+    return "\n".join([*lines, *(_line(*cells) for cells in _besides(measurement, beside, told)), ""])
 
 
-def _besides(measurement: Measurement, told: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _besides(
+    measurement: Measurement, beside: Mapping[str, Mapping[str, Beside]], told: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     """Each of our rows, its ratios to the fastest other engine at the parts `told`, and how near its pictures are."""
     distances = {row.engine.label: distance(row.fidelity) for row in measurement.rows}
-    for label, parts in beside_best(measurement.rows).items():
+    for label, parts in beside.items():
         found = (parts.get(part) for part in told)
         yield (
             label,
