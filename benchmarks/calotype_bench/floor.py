@@ -40,7 +40,7 @@ def seconds(work: Mapping[str, Mapping[str, int]], rates: Mapping[str, Rates]) -
 
 
 def rates_of(bundle: Bundle, rates: Mapping[str, Rates]) -> dict[str, Rates]:
-    """By program: of its own precision where that was measured (a safety checker is float32), or of the bundle's."""
+    """By program: of its own precision (which may be wider) where that was measured, or of the bundle's."""
     usual = rates[bundle.manifest.precision]
     return {spec.name: rates.get(spec.precision, usual) for spec in bundle.manifest.programs}
 

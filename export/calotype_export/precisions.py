@@ -12,7 +12,7 @@ from calotype.manifest import Manifest
 from calotype_export import signatures
 from calotype_export.gates import is_black
 from calotype_export.progress import Progress, silent
-from calotype_export.sources import ALWAYS_FP32, Sources, wrapped
+from calotype_export.sources import STAYS_FP32, Sources, wrapped
 
 SEED = 0
 
@@ -20,12 +20,13 @@ SEED = 0
 def choose(
     sources: Sources, decided: Manifest, vae: str | None = None, progress: Progress = silent
 ) -> Mapping[str, str]:
-    """Component -> fp32, fp16 or bf16: the bundle's own, but for those that are always float32, and for the VAE.
+    """Component -> fp32, fp16 or bf16: the bundle's own, but for those of `STAYS_FP32`, and for the VAE.
 
     Some public VAEs overflow in float16 and give NaN or black pictures. Where `vae` names no precision and the bundle
     is float16, the VAE is tried in it, in torch, and is float32 where it fails. bfloat16 has float32's range.
     """
-    chosen = {name: "fp32" if name in ALWAYS_FP32 else decided.precision for name in sources.components}
+    usual = decided.precision
+    chosen = {name: "fp32" if usual in STAYS_FP32.get(name, ()) else usual for name in sources.components}
     if vae is not None:
         chosen["vae"] = vae
     elif chosen["vae"] == "fp16" and not vae_holds(sources, decided, progress):

@@ -111,7 +111,7 @@ class DepthEstimator(Program):
 
 
 class SafetyChecker(Program):
-    """The cosine distances that StableDiffusionSafetyChecker compares with its thresholds.
+    """The cosine distances that StableDiffusionSafetyChecker compares with thresholds, in float32 from its embedding.
 
     in  `pixel_values` (1, 3, h, w)      out  `special_scores` (1, n), `concept_scores` (1, m)
     """
@@ -123,8 +123,9 @@ class SafetyChecker(Program):
         self.checker = checker
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
-        pooled = self.checker.vision_model(inputs["pixel_values"])[1]
-        embedding = self.checker.visual_projection(pooled)
+        network = self.checker.vision_model
+        pooled = network(inputs["pixel_values"].to(dtype_of(network)))[1]
+        embedding = self.checker.visual_projection(pooled.float())
         special: Any = self.checker.special_care_embeds
         concepts: Any = self.checker.concept_embeds
         return {

@@ -17,8 +17,14 @@ from calotype_export.signatures import Sizes
 from calotype_export.unet_step import UnetStep
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# DPT-hybrid's batch norms and the two judges are not safe in half precision, and are a small part of the work.
-ALWAYS_FP32 = ("depth_estimator", "safety_checker", "segmenter")
+LOOK_AT_PICTURES = ("depth_estimator", "safety_checker", "segmenter")
+# The precisions of a bundle in which a component is float32 all the same: DPT-hybrid's batch norms and CLIPSeg are not
+# safe in half of it, and are seldom part of the work; a safety checker, part of every picture's, needs float32's range.
+STAYS_FP32: Mapping[str, tuple[str, ...]] = {
+    "depth_estimator": ("fp16", "bf16"),
+    "segmenter": ("fp16", "bf16"),
+    "safety_checker": ("fp16",),
+}
 SEGMENTER = "CLIPSegForImageSegmentation"
 
 
@@ -38,15 +44,22 @@ class Sources:
     def sizes(self) -> Sizes:
         """Sizes of the components that the manifest does not state."""
         pixels: dict[str, tuple[int, int]] = {}
-        for component in (name for name in ALWAYS_FP32 if name in self.components):
+        for component in (name for name in LOOK_AT_PICTURES if name in self.components):
             settings = self.processor(component)
             height, width = settings["crop"] or (settings["height"], settings["width"])
             pixels[component] = (int(height), int(width))
         return Sizes(int(self.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
 
     def load(self, component: str, precision: str) -> torch.nn.Module:
-        """The component in `precision` (fp32, fp16, bf16), in evaluation mode."""
+        """The component in `precision` (fp32, fp16, bf16), in evaluation mode.
+
+        Of a safety checker that is the network alone: what its scores are made from after it stays float32.
+        """
         dtype = DTYPES[precision]
+        if component == "safety_checker":
+            checker = self.checkpoint.load(component)
+            checker.get_submodule("vision_model").to(dtype)
+            return checker
         if component != "segmenter":
             return self.checkpoint.load(component, dtype)
         if self.segmenter is None:

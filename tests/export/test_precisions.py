@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import cosine_distance
 from safetensors.torch import load_file, save_file
 
 from calotype.bundle import Bundle
 from calotype.errors import ParityError
-from calotype_export import build, precisions
+from calotype_export import build, gates, precisions
 from calotype_export.build import BuildOptions
+from calotype_export.programs import SafetyChecker, dtype_of
 from tests import bundles
 
 WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
@@ -65,5 +69,35 @@ def test_only_half_precision_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path:
         sources = build.opened(options)
         chosen = precisions.choose(sources, build.decide(sources, options))
         assert chosen["vae"] == precision
-        assert chosen["safety_checker"] == "fp32"
+        assert chosen["safety_checker"] == ("bf16" if precision == "bf16" else "fp32")
     assert tried == [True]
+
+
+def test_scores_of_a_rounded_safety_checker_are_nearer_than_eagers(tmp_path: Path) -> None:
+    sources = build.opened(BuildOptions(bundles.checkpoint("plain"), tmp_path))
+    rounded: Any = sources.load("safety_checker", "bf16")
+    assert dtype_of(rounded.vision_model) == torch.bfloat16
+    assert dtype_of(rounded.visual_projection) == rounded.concept_embeds.dtype == torch.float32
+
+    height, width = sources.sizes.pixels["safety_checker"]
+    pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    exact = scores(sources.load("safety_checker", "fp32"), pixels)
+    ours = gates.distance(scores(rounded, pixels), exact).relative_l2
+    eager = sources.checkpoint.load("safety_checker", torch.bfloat16)
+    assert 0 < ours < gates.distance(eager_scores(eager, pixels), exact).relative_l2 < 0.1
+
+
+def scores(checker: Any, pixels: torch.Tensor) -> list[gates.Array]:
+    """As a bundle's program gives them."""
+    with torch.no_grad():
+        return [each.numpy() for each in SafetyChecker(checker)({"pixel_values": pixels}).values()]
+
+
+def eager_scores(checker: Any, pixels: torch.Tensor) -> list[gates.Array]:
+    """As StableDiffusionSafetyChecker makes them where all of it is rounded."""
+    with torch.no_grad():
+        embedding = checker.visual_projection(checker.vision_model(pixels.to(torch.bfloat16))[1])
+        found = [
+            cosine_distance(embedding, each) for each in (checker.special_care_embeds, checker.concept_embeds)
+        ]
+    return [each.float().numpy() for each in found]
