@@ -42,6 +42,11 @@ class Row:
         return [sample.opening for sample in self.samples]
 
     @property
+    def checked(self) -> bool:
+        """Whether its pictures went through a safety checker."""
+        return any("safety_checker" in {**each.parts, **each.device_parts} for each in self.samples)
+
+    @property
     def faithful(self) -> bool:
         """Whether it drew the reference's picture but for rounding; False too where that is not known."""
         return self.fidelity is not None and self.fidelity.plausible(self.engine.dtype)
@@ -53,9 +58,10 @@ class Row:
         chosen = [sample for sample in self.samples if opening in (None, sample.opening)]
         if part == TOTAL:
             return [sample.seconds for sample in chosen]
-        if part == UNCHECKED:
-            return [sample.seconds - sample.parts.get("safety_checker", 0.0) for sample in chosen]
         parts = [{**sample.parts, **sample.device_parts} for sample in chosen]
+        if part == UNCHECKED:
+            pairs = zip(chosen, parts, strict=True)
+            return [sample.seconds - each.get("safety_checker", 0.0) for sample, each in pairs]
         return [each[part] for each in parts if part in each]
 
     def summary(self) -> Summary:
@@ -161,8 +167,7 @@ def beside_best(rows: Sequence[Row]) -> dict[str, Mapping[str, Beside]]:
                 for each in rows
                 if each.engine.name != "calotype" and each.engine.dtype == row.engine.dtype
             ]
-            checked = "safety_checker" in row.samples[0].parts
-            told = (TOTAL, *([UNCHECKED] if checked else []), *PROGRAMS)
+            told = (TOTAL, *([UNCHECKED] if row.checked else []), *PROGRAMS)
             parts = {part: _best(row, others, part) for part in told}
             found[row.engine.label] = {part: best for part, best in parts.items() if best is not None}
     return {label: parts for label, parts in found.items() if parts}
