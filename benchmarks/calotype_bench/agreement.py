@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from calotype.errors import RequestError
 from calotype_bench.figures import BESIDE, told_distance
 from calotype_bench.jobs import Job
-from calotype_bench.measurement import PROGRAMS, TOTAL, ratio_of
+from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Row, ratio_of
 from calotype_bench.results import Latency
 from calotype_bench.statistics import RUNS_FOR_INTERVAL, Ratio
 
-_Place = tuple[Job, str, str, str]  # whose ratio: the engine, the part, and the engine that it is to
+_Place = tuple[Job, str, str, str]  # whose ratio: the engine, the engine that it is to, and the part
 _Told = tuple[Ratio, str]  # and how far the engine's pictures are from the reference's
 
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """How many times as long as the first row an engine takes for a part, in either run, and how near its pictures."""
+    """How many times as long as `base` an engine takes for a part, in either run, and how near its pictures are."""
 
     job: str
     engine: str
+    base: str
     part: str
     one: Ratio
     other: Ratio
@@ -42,7 +43,7 @@ def agreement(one: Latency, other: Latency) -> list[Twice]:
     """Every ratio that both results have, of one request and to one engine. RequestError where they have none."""
     left, right = _ratios(one), _ratios(other)
     found = [
-        Twice(place[0].label, place[1], place[2], told[0], right[place][0], (told[1], right[place][1]))
+        Twice(place[0].label, *place[1:], told[0], right[place][0], (told[1], right[place][1]))
         for place, told in left.items()
         if place in right
     ]
@@ -75,7 +76,7 @@ def differences(one: Latency, other: Latency) -> list[str]:
 def told(found: Sequence[Twice]) -> str:
     """A line each, and how many agree."""
     lines = [
-        f"{each.job:40}{each.engine:28}{BESIDE[each.part]:16}{each.one!s:32}{each.other!s:32}"
+        f"{each.job:40}{each.engine:28}{each.base:28}{BESIDE[each.part]:28}{each.one!s:32}{each.other!s:32}"
         f"{_verdict(each):28}{' and '.join(dict.fromkeys(each.near))}"
         for each in found
     ]
@@ -91,21 +92,33 @@ def _verdict(each: Twice) -> str:
 
 
 def _ratios(result: Latency) -> dict[_Place, _Told]:
-    """Of each job, engine and part, to the job's first engine that could be measured."""
+    """Of each job, engine, engine that it is to, and part."""
     found: dict[_Place, _Told] = {}
     for measurement in result.measurements:
-        drew = [row for row in measurement.rows if row.samples]
-        for row in drew[1:]:
-            for part in (TOTAL, *PROGRAMS):
-                times = ratio_of(row, drew[0], part)
+        for row, base in _pairs([row for row in measurement.rows if row.samples]):
+            checked = row.checked or base.checked
+            for part in (TOTAL, *([UNCHECKED] if checked else []), *PROGRAMS):
+                times = ratio_of(row, base, part)
                 if times is not None:
-                    place = (measurement.job, row.engine.label, part, drew[0].engine.label)
+                    place = (measurement.job, row.engine.label, base.engine.label, part)
                     found[place] = (times, told_distance(row.fidelity))
     return found
 
 
+def _pairs(drew: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Every engine beside the first one, and ours beside the others of the same precision."""
+    ours = [row for row in drew[1:] if row.engine.name == "calotype"]
+    beside = [
+        (row, other)
+        for row in ours
+        for other in drew[1:]
+        if other.engine.name != "calotype" and other.engine.dtype == row.engine.dtype
+    ]
+    return [*((row, drew[0]) for row in drew[1:]), *beside]
+
+
 def _subjects(found: Mapping[_Place, _Told]) -> str:
-    return ", ".join(dict.fromkeys(f"{engine} to {base}" for _, engine, _, base in found)) or "nothing"
+    return ", ".join(dict.fromkeys(f"{engine} to {base}" for _, engine, base, _ in found)) or "nothing"
 
 
 def _versions(result: Latency) -> dict[str, Mapping[str, str]]:

@@ -151,7 +151,7 @@ def agree(options: argparse.Namespace) -> None:
         print(each)
     print(agreement.told(found))
     judged = [each for each in found if each.judged]
-    apart = [f"{each.engine}, {BESIDE[each.part]}" for each in judged if not each.agree]
+    apart = [f"{each.engine} to {each.base}, {BESIDE[each.part]}" for each in judged if not each.agree]
     if apart:
         raise BackendError(f"{len(apart)} of {len(judged)} intervals do not overlap: {'; '.join(apart)}")
     if not judged:

@@ -49,7 +49,10 @@ def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.Captu
     assert out.splitlines()[0].split()[:5] == ["1", "x", "512x512,", "10", "steps"]
     assert out.endswith("16 of 16 intervals overlap\n")
     assert out.splitlines()[0].endswith(" overlap                     latents 0.0e+00, pictures equal")
-    assert "eager fp32                  unet step       2.000 (2.000 to 2.000)" in out
+    assert (
+        "eager fp32                  calotype openvino fp32      unet step                   2.000 (2.000 to 2.000)"
+        in out
+    )
 
 
 def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +60,7 @@ def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.Captur
     assert main(["agree", one, other]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("0 of 16 intervals overlap\n")
-    assert "16 of 16 intervals do not overlap: eager fp32, picture; eager fp32, text encoder; " in err
+    assert "16 of 16 intervals do not overlap: eager fp32 to calotype openvino fp32, picture; " in err
 
 
 def test_extremes_of_few_runs_are_told_and_not_judged(
@@ -129,3 +132,30 @@ def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def _of_version(row: Row, numpy: str) -> Row:
     assert row.ready is not None
     return dataclasses.replace(row, ready=dataclasses.replace(row.ready, versions={"numpy": numpy}))
+
+
+def test_ours_are_compared_with_others_of_their_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = results.read(Path(written(tmp_path / "fp32.json")))
+    assert isinstance(found, results.Latency)
+    measured = found.measurements[0]
+    ours, eager, _ = measured.rows
+    rows = (ours, eager, *(_in_bf16(row) for row in (ours, eager)))
+    one = dataclasses.replace(
+        found, measurements=(dataclasses.replace(measured, rows=rows),), floors=found.floors[:1]
+    )
+    results.write(one, tmp_path / "one.json")
+    assert main(["agree", str(tmp_path / "one.json"), str(tmp_path / "one.json")]) == 0
+    lines = [line.split()[7:] for line in capsys.readouterr().out.splitlines()]
+    subjects = {" ".join(cells[: cells.index("picture")]) for cells in lines if "picture" in cells}
+    assert subjects == {
+        "eager fp32 calotype openvino fp32",
+        "calotype openvino bf16 calotype openvino fp32",
+        "eager bf16 calotype openvino fp32",
+        "calotype openvino bf16 eager bf16",
+    }
+
+
+def _in_bf16(row: Row) -> Row:
+    return dataclasses.replace(row, engine=dataclasses.replace(row.engine, dtype="bf16"))
