@@ -60,12 +60,12 @@ def _latency(commands_of: Any) -> None:
     add("--steps", type=_numbers, default=(20,), help="inference steps; several: 10,20,50 (default: 20)")
     add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
     add("--runs", type=arguments.positive, default=12,
-        help="of every engine, after one to warm up (default: %(default)s)")  # fmt: skip
+        help="of every engine, after two to warm up (default: %(default)s)")  # fmt: skip
     add("--openings", type=arguments.positive, default=6,
         help="processes of every engine, one after another, that the runs are shared among: each keeps to a speed of "
         "its own; with --one-at-a-time as many as runs (default: %(default)s)")  # fmt: skip
     add("--one-at-a-time", action="store_true",
-        help="load each engine for every run anew, warmed up with one step: for models too large for more")  # fmt: skip
+        help="load each engine for every run anew, warmed up with two pictures of a step: for large ones")  # fmt: skip
     add("--no-operators", action="store_true", help="leave out where a step's time goes, by kind of operator")
 
 

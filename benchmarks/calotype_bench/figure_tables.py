@@ -113,7 +113,7 @@ def _origin(found: Figures) -> str:
     where = found.get("machine", {})
     machine = where.get("processor") or found.get("gpu", "a machine that was not noted")
     cores = f", {where['cores']} cores" if "cores" in where else ""
-    date = (where.get("date") or found.get("date", ""))[:10]
+    date = (where.get("date") or found.get("date", ""))[:16].replace("T", " ")
     given = found.get("command", "")
     command = given if isinstance(given, str) else f"`{shlex.join(given)}`"
     return f"{command and f'{command}, '}on {machine}{cores}{date and f', {date}'}"

@@ -110,13 +110,15 @@ class Measurement:
         found = {sample.evaluations for row in self.rows for sample in row.samples}
         return ", ".join(map(str, sorted(found)))
 
-    def order(self) -> str:
-        """How often each engine drew (or has drawn so far), and in how many processes."""
+    def order(self, alone: bool) -> str:
+        """How often each engine drew (or has drawn so far), in turn with others or `alone`, in how many processes."""
         taken = max((len(row.samples) for row in self.rows), default=0)
         so_far = f"{taken} of " if 0 < taken < self.runs else ""
         openings = max((len(set(row.openings)) for row in self.rows), default=0)
         shared = f"shared among {openings} processes of each" if openings > 1 else "in one process of each"
-        return f"{so_far}{self.runs} runs of each in turn, {shared}"
+        return (
+            f"{so_far}{self.runs} runs of each{', loaded one at a time' if alone else ' in turn'}, {shared}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,14 @@ def _section(result: Result) -> View:
 
 def _latency(result: Latency) -> View:
     measured = [
-        _measurement(measurement, floors)
+        _measurement(measurement, floors, result.alone)
         for measurement, floors in zip(result.measurements, result.floors, strict=True)
     ]
     return {
         "kind": "latency",
         **_origin(result),
         "timed": result.timed,
+        "alone": result.alone,
         "warm_up": result.warm_up,
         "measurements": measured,
         "profiles": profiles(result),
@@ -79,7 +80,7 @@ def _latency(result: Latency) -> View:
     }
 
 
-def _measurement(measurement: Measurement, floors: Any) -> View:
+def _measurement(measurement: Measurement, floors: Any, alone: bool) -> View:
     rows, ratios = measurement.rows, compare(measurement.rows)
     longest = max((row.interval().high for row in rows if row.samples), default=1.0)
     bars: list[View] = []
@@ -94,7 +95,7 @@ def _measurement(measurement: Measurement, floors: Any) -> View:
         for label, parts in beside_best(rows).items()
     ]
     return {
-        "job": measurement.job, "order": measurement.order(), "reference": measurement.reference,
+        "job": measurement.job, "order": measurement.order(alone), "reference": measurement.reference,
         "evaluations": measurement.evaluations(), "bars": bars, "waterfall": waterfall.of_rows(rows),
         "beside": beside,
     }  # fmt: skip

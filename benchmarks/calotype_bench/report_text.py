@@ -19,7 +19,7 @@ def latency(result: Latency) -> str:
     pieces = [f"timed: {result.timed}\nnot counted, to warm up: {result.warm_up or 'not said'}"]
     for measurement, floors in zip(result.measurements, result.floors, strict=True):
         pieces += [
-            table(measurement),
+            table(measurement, result.alone),
             beside(measurement),
             least(measurement.rows, floors, result.rates),
         ]
@@ -63,13 +63,13 @@ def _summary(row: Row, floors: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
-def table(measurement: Measurement) -> str:
+def table(measurement: Measurement, alone: bool = False) -> str:
     """Wall seconds of a request, how many times as long as the first measured row, and how far from the reference."""
     rows = measurement.rows
     ratios = compare(rows)
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
-        f"{measurement.job.label}; {measurement.order()}; "
+        f"{measurement.job.label}; {measurement.order(alone)}; "
         f"latents and pictures beside {measurement.reference or 'nothing'}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)

@@ -46,6 +46,11 @@ class Latency:
     timed: str = TIMED
     warm_up: str = ""  # what was drawn and not counted
 
+    @property
+    def alone(self) -> bool:
+        """Whether one engine at a time was in memory, minutes apart, and not all of them, drawing in turn."""
+        return "--one-at-a-time" in self.command
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:

@@ -81,7 +81,7 @@ def _of_latency(result: Latency, kinds: Sequence[str]) -> list[str]:
     blocks: list[str] = []
     for index, measurement in enumerate(result.measurements):
         if {"latency", "beside"} & set(kinds):
-            blocks.append(_caption(measurement) + "\n")
+            blocks.append(_caption(measurement, result.alone) + "\n")
         if "latency" in kinds:
             blocks.append(_latency(result, index))
         if "beside" in kinds:
@@ -155,13 +155,13 @@ def _besides(
         )
 
 
-def _caption(measurement: Measurement) -> str:
+def _caption(measurement: Measurement, alone: bool) -> str:
     job = measurement.job
     pictures, steps = _counted(job.batch, "picture"), _counted(job.steps, "step")
     return (
         f"{pictures} of {job.width}x{job.height}, {steps} of {job.scheduler} "
         f"({_counted(measurement.evaluations(), 'evaluation')} of the UNet), "
-        f"guidance {job.guidance_scale:g}, {measurement.order()}:"
+        f"guidance {job.guidance_scale:g}, {measurement.order(alone)}:"
     )
 
 
@@ -202,7 +202,7 @@ def _where(result: Result) -> str:
     machine = result.machine
     gpu = machine.get("gpu")
     card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) and gpu["gpu"] else ""
-    return f"{card}{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:10]}"
+    return f"{card}{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:16].replace('T', ' ')}"
 
 
 def _heads(*names: str) -> Sequence[str]:

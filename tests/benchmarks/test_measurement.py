@@ -90,7 +90,13 @@ def test_a_picture_is_also_compared_without_its_checker_which_some_engines_do_no
     assert told["unchecked"] == ("optimum-onnx fp32", 0.8)
     assert told["safety_checker"] == ("eager fp32", 0.25)
 
+    # on a GPU eager diffusers tells its programs by the GPU's clock alone
+    on_gpu = tuple(dataclasses.replace(each, parts={}, device_parts=each.parts) for each in others[0].samples)
+    on_gpu_too = dataclasses.replace(others[0], samples=on_gpu)
+    assert on_gpu_too.spent("unchecked") == others[0].spent("unchecked") == [4.0] * 6
+
     floors = {"fp32": {"unet_step": 1.0, "safety_checker": 0.5, "total": 1.5}}
+    assert figures.least(on_gpu_too, floors) == 1.5
     assert [figures.least(each, floors) for each in (ours, *others)] == [1.5, 1.5, 1.0]
     assert figures.least(dataclasses.replace(ours, samples=()), floors) == 1.5
     assert figures.least(ours, {}) is None
@@ -123,5 +129,12 @@ def test_a_measurement_that_was_stopped_tells_how_much_of_it_there_is() -> None:
     rows = (row(1.0, None), row(2.0, None))
     drawn = len(rows[0].samples)
 
-    assert Measurement(Job("", 1, 0), drawn, "", rows).order().startswith(f"{drawn} runs of each")
-    assert Measurement(Job("", 1, 0), 9, "", rows).order().startswith(f"{drawn} of 9 runs of each")
+    assert Measurement(Job("", 1, 0), drawn, "", rows).order(False).startswith(f"{drawn} runs of each")
+    assert (
+        Measurement(Job("", 1, 0), 9, "", rows).order(False).startswith(f"{drawn} of 9 runs of each in turn")
+    )
+    assert (
+        Measurement(Job("", 1, 0), 9, "", rows)
+        .order(True)
+        .startswith(f"{drawn} of 9 runs of each, loaded one at")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_tables_of_one_result_share_their_captions_and_their_command(tmp_path: P
     assert written.count("one picture of 512x512, 10 steps of ddim") == 1
     assert written.count("| ours, over the fastest other |") == 4  # two numbers of steps, two of pictures
     assert "| convolution |" in written
+    assert " runs of each in turn, " in written
+
+
+def test_a_caption_tells_whether_engines_were_loaded_one_at_a_time(tmp_path: Path) -> None:
+    found = made.latency()
+    alone = dataclasses.replace(found, command=(*found.command, "--one-at-a-time"))
+    results.write(alone, tmp_path / "alone.json")
+    written = tables.bring_up_to_date("<!-- table latency alone.json -->\n<!-- end -->\n", tmp_path)
+    assert " runs of each, loaded one at a time, " in written
 
 
 @pytest.mark.usefixtures("written")
@@ -130,7 +140,7 @@ def test_figures_of_other_commands_are_tables_too(tmp_path: Path) -> None:
         text = f"<!-- table {kind} {name}.json -->\n<!-- end -->\n"
         written = tables.bring_up_to_date(text, tmp_path)
         assert line in written.splitlines()
-        origin = "`python 'a b.py'`, on A processor with a long name, 2 cores, 2026-01-02"
+        origin = "`python 'a b.py'`, on A processor with a long name, 2 cores, 2026-01-02 03:04"
         assert (origin if name == "figures" else "on a machine that was not noted") in written.splitlines()
     with pytest.raises(
         RequestError, match=r"figures\.json: no table `plans` can be made of it: KeyError: 'models'"
