@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,12 +95,23 @@ def repaired_scheduler(config: Mapping[str, Any], channels: int) -> Mapping[str,
     """The scheduler config with the repairs of the pipeline class for a UNet of `channels` inputs.
 
     Source: `__init__` of diffusers' StableDiffusionPipeline and StableDiffusionInpaintPipeline;
-    StableDiffusionDepth2ImgPipeline repairs nothing. `calotype_repairs` names what was changed.
+    StableDiffusionDepth2ImgPipeline repairs nothing. What the file leaves out is what the scheduler's class says, and
+    is repaired too. `calotype_repairs` names what was changed.
     """
     wrong = {
         4: {"steps_offset": 1, "clip_sample": False},
         9: {"steps_offset": 1, "skip_prk_steps": True},
         5: {},
     }[channels]
-    repairs = {key: value for key, value in wrong.items() if config.get(key, value) != value}
+    repairs = {key: value for key, value in wrong.items() if _scheduler_field(config, key, value) != value}
     return {**config, **repairs, "calotype_repairs": sorted(repairs)}
+
+
+def _scheduler_field(config: Mapping[str, Any], key: str, otherwise: Any) -> Any:
+    """What a scheduler of this config has as `key`; `otherwise` where neither the config nor its class knows it."""
+    if key in config:
+        return config[key]
+    import diffusers
+
+    known = inspect.signature(getattr(diffusers, config["_class_name"])).parameters
+    return known[key].default if key in known else otherwise

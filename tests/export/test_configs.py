@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 
 from calotype_export import configs
@@ -30,6 +31,32 @@ def test_the_scheduler_gets_the_repairs_of_its_pipeline(channels: int, repairs: 
     wrong = {"steps_offset": 0, "clip_sample": True, "skip_prk_steps": False}
     found = configs.repaired_scheduler(wrong, channels)
     assert found == {**wrong, **repairs, "calotype_repairs": sorted(repairs)}
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "UniPCMultistepScheduler"]
+)
+@pytest.mark.parametrize(
+    ("channels", "pipeline"),
+    [
+        (4, diffusers.StableDiffusionPipeline),
+        (9, diffusers.StableDiffusionInpaintPipeline),
+    ],
+)
+def test_what_a_schedulers_file_leaves_out_is_repaired_as_by_diffusers(
+    name: str, channels: int, pipeline: Any
+) -> None:
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor")
+    scheduler: Any = getattr(diffusers, name)()
+    eager = pipeline(**dict.fromkeys(parts), scheduler=scheduler, requires_safety_checker=False)
+    found = configs.repaired_scheduler({"_class_name": name}, channels)
+    repaired = {key: eager.scheduler.config[key] for key in found["calotype_repairs"]}
+    assert repaired == {key: found[key] for key in found["calotype_repairs"]}
+    before = getattr(diffusers, name)().config
+    assert {key for key in before if before[key] != eager.scheduler.config[key]} == set(
+        found["calotype_repairs"]
+    )
+    assert "steps_offset" in repaired
 
 
 def test_a_very_old_unet_is_taken_for_one_of_64_latents(copy: Path) -> None:
