@@ -33,8 +33,8 @@ RUNTIME_LIBRARIES = {"numpy", "PIL", "tokenizers"}
 OPTIONAL = {"plot.py": {"matplotlib"}}
 LINES_A_FILE = 250
 
-# What a runtime module may import of its own package; `errors` and `manifest` are open to all.
-LOWER = {"errors", "manifest", "schedule"}
+# What a runtime module may import of its own package; what is in LOWER is open to all.
+LOWER = {"errors", "manifest", "schedule", "version"}
 ALLOWED = {
     "noise": set[str](),
     "bundle": set[str](),

@@ -17,8 +17,7 @@ from calotype.request import Request
 from calotype.result import Result
 from calotype.schedule import Schedule
 from calotype.text import Embeddings
-
-__version__ = "0.1.0"
+from calotype.version import __version__ as __version__
 
 __all__ = [
     "BackendError",

@@ -17,10 +17,11 @@ from typing import Any
 from calotype import records
 from calotype.errors import BackendError, BundleError
 from calotype.manifest import EMPTY, ITEM_BYTES, FileSpec, ProgramSpec, TensorSpec
+from calotype.version import __version__
 
 FOLDER = "compiled"
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Plans for ONNX Runtime's CUDA provider: graphs with fused operators. One without files runs as it was exported, which
 # was faster.
 FUSED = "onnxruntime-cuda"
@@ -71,6 +72,9 @@ class Compiled:
     machine: Machine
     options: Mapping[str, Any]  # of the builder
     plans: tuple[Plan, ...]
+    calotype: str = (
+        __version__  # whose rewritings of the graphs, and settings of the builder, are in the plans
+    )
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -132,7 +136,7 @@ def identity(backend: str, machine: Machine, options: Mapping[str, Any], specs: 
         [spec.name, spec.batch, [*spec.sources(backend == FUSED)], dataclasses.asdict(spec)["inputs"]]
         for spec in specs
     ]
-    content = [backend, dataclasses.asdict(machine), dict(options), programs]
+    content = [__version__, backend, dataclasses.asdict(machine), dict(options), programs]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -163,15 +167,10 @@ def find(
             broken.append(one)
         else:
             readable.append((path, one))
+    if broken and not readable:
+        raise broken[0]
     if not readable:
-        raise (
-            broken[0]
-            if broken
-            else BackendError(
-                f"{root.name} was not compiled for {backend}",
-                _command(root, backend),
-            )
-        )
+        raise BackendError(f"{root.name} was not compiled for {backend}", _command(root, backend))
     judged = [(differences(one, spec, here, needs), path, one) for path, one in readable]
     wrong, path, one = min(judged, key=_preference)
     plan = one.plan(spec)
@@ -196,13 +195,14 @@ def _preference(judged: tuple[list[str], Path, Compiled]) -> tuple[int, bool, fl
 
 def backends(root: Path) -> tuple[str, ...]:
     """The backends that the bundle at `root` was compiled for, for this machine or another."""
-    return tuple(dict.fromkeys(backend for _, backend in _stated(root)))
+    return tuple(dict.fromkeys(backend for _, backend in _stated(root) if backend))
 
 
 def every(root: Path, backend: str | None = None) -> Iterator[tuple[Path, Compiled | BundleError]]:
     """What the bundle at `root` was compiled to, for `backend` or (None) for all, with the manifests' paths.
 
-    One that cannot be read, such as an older format's, is the error that says so: it must not hide the others.
+    One that cannot be read, such as an older format's, is the error that says so: it must not hide the others. One that
+    is no JSON does not say whose it is, and is told among all alone.
     """
     for path, stated in _stated(root):
         if backend in (None, stated):
@@ -213,12 +213,12 @@ def every(root: Path, backend: str | None = None) -> Iterator[tuple[Path, Compil
 
 
 def _stated(root: Path) -> Iterator[tuple[Path, str]]:
-    """The compiled manifests, and which backend each says that it is for; unfinished folders begin with a dot."""
+    """The compiled manifests, and whose each that is JSON says it is; unfinished folders begin with a dot."""
     for path in sorted((root / FOLDER).glob(f"[!.]*/{MANIFEST}")):
         try:
             found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path} cannot be read: {error}", _HINT) from error
+        except (OSError, ValueError):
+            found = None
         yield path, str(found.get("backend")) if isinstance(found, dict) else ""
 
 
@@ -227,7 +227,8 @@ def differences(one: Compiled, spec: ProgramSpec, here: Machine, needs: Requirem
     plan = one.plan(spec)
     if plan is None:
         return [f"it has no plan of {spec.name} (batch {spec.batch})"]
-    pairs = [(name, getattr(one.machine, name), getattr(here, name)) for name in needs.exact]
+    pairs: list[tuple[str, object, object]] = [("calotype", one.calotype, __version__)]
+    pairs += [(name, getattr(one.machine, name), getattr(here, name)) for name in needs.exact]
     pairs.append(("sources", plan.sources, spec.sources(one.backend == FUSED)))
     pairs.append(("inputs", plan.inputs, spec.inputs))
     pairs.append(("outputs", plan.outputs, spec.outputs))

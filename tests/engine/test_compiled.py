@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from calotype import compiled
 from calotype.compiled import Compiled, Machine, Plan, Requirements
 from calotype.errors import BackendError, BundleError
 from calotype.manifest import FileSpec, ProgramSpec, TensorSpec
+from calotype.version import __version__
 
 HERE = Machine("1.7.1", "Linux-x86_64", "13.0", "13.1", "A GPU", "8.9", 76, 16 * 2**30)
 ALL = tuple(field.name for field in dataclasses.fields(Machine) if field.name != "driver")
@@ -83,14 +85,19 @@ def test_another_backends_manifest_does_not_matter(tmp_path: Path) -> None:
     odd = tmp_path / "compiled" / "1111" / "manifest.json"
     odd.parent.mkdir()
     odd.write_text('{"format_version": 99, "backend": "another"}')
+    broken = tmp_path / "compiled" / "0000" / "manifest.json"
+    broken.parent.mkdir()
+    broken.write_text('{"backend": "tens')
     unfinished = tmp_path / "compiled" / ".3333.partial" / "manifest.json"
     unfinished.parent.mkdir()
     unfinished.write_text("{")
 
     assert compiled.backends(tmp_path) == ("another", "tensorrt_rtx")
     compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
-    with pytest.raises(BundleError, match="format_version: expected 3, found 99"):
+    with pytest.raises(BundleError, match="format_version: expected 4, found 99"):
         compiled.find(tmp_path, "another", SPEC, HERE, ONE_MACHINE)
+    told = [one for path, one in compiled.every(tmp_path) if path == broken]
+    assert "is not JSON" in str(told[0])
 
 
 def test_a_manifest_of_another_form_does_not_hide_one_that_fits(tmp_path: Path) -> None:
@@ -114,6 +121,14 @@ def test_settings_are_of_one_backend_and_older_manifests_have_none(tmp_path: Pat
     del older["plans"][0]["settings"]
     path.write_text(json.dumps(older))
     assert not Compiled.read(path).plans[0].settings
+
+
+def test_plans_of_another_calotype_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, built(calotype="0.0.1"))
+    with pytest.raises(
+        BackendError, match=rf"calotype: built with '0\.0\.1', found '{re.escape(__version__)}'"
+    ):
+        compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
 
 
 @pytest.mark.parametrize("field", ALL)
@@ -170,7 +185,7 @@ def test_a_bundle_that_was_not_compiled_says_how(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 9}, "format_version: expected 3, found 9"),
+        ({"format_version": 9}, "format_version: expected 4, found 9"),
         ({"plans": None}, "expected list, found None"),
         ({"surprise": 1}, r"unknown fields \['surprise'\]"),
     ],
