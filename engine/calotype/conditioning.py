@@ -117,6 +117,8 @@ def _inpainting(
     mask_image = _mask_image(request, senses)
     crop = None
     if request.padding_mask_crop is not None:
+        if isinstance(mask_image, np.ndarray):
+            mask_image = images.mask_picture(mask_image)
         crop = images.crop_region(mask_image, manifest.width, manifest.height, request.padding_mask_crop)
     pixels = _picture(request, manifest, crop)
     mask = images.mask_to_model(mask_image, manifest.height, manifest.width, crop=crop)

@@ -18,9 +18,9 @@ from calotype.pictures import Source, check_range, load_image, open_picture, rea
 from calotype.resize import resize_bicubic, resize_bilinear, resize_nearest
 
 __all__ = [
-    "apply_overlay", "check_overlay", "crop_region", "load_depth", "load_image", "load_images", "mask_to_latents",
-    "mask_to_model", "normalise_depth", "read_parameters", "resize_bicubic", "resize_bilinear", "save_png",
-    "to_model", "to_pil",
+    "apply_overlay", "check_overlay", "crop_region", "load_depth", "load_image", "load_images", "mask_picture",
+    "mask_to_latents", "mask_to_model", "normalise_depth", "read_parameters", "resize_bicubic", "resize_bilinear",
+    "save_png", "to_model", "to_pil",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -56,16 +56,20 @@ def to_model(pictures: Any, height: int, width: int, crop: Crop | None = None) -
 def mask_to_model(masks: Any, height: int, width: int, crop: Crop | None = None) -> Array:
     """Masks (n, 1, height, width) float32 of zeros and ones, ones where something is to be drawn.
 
-    Resized as pictures are, then made grey and cut at a half, as diffusers' `mask_processor` does. An array
-    is (h, w), (n, h, w) or either with a last axis of 1: floats in [0, 1], booleans, or uint8, in which any
-    number above zero counts.
+    Resized as pictures are, then made grey and cut at a half, as diffusers' `mask_processor` does. An array, by itself
+    or in a list, is (h, w), (n, h, w) or either with a last axis of 1: floats in [0, 1], booleans, or uint8, in which
+    any number above zero counts.
     """
-    if isinstance(masks, np.ndarray) and crop is None:
-        planes = _mask_planes(masks)
-        return (resize_nearest(planes, height, width) >= 0.5)[:, None].astype(np.float32)
-    opened = [open_picture(each) for each in _listed(masks)]
-    resized = [np.asarray(_resized(each, height, width, crop).convert("L")) for each in opened]
-    return (np.stack(resized)[:, None] / np.float32(255) >= 0.5).astype(np.float32)
+    listed = [masks] if isinstance(masks, np.ndarray) else _listed(masks)
+    return np.concatenate([_mask_planes(each, height, width, crop) for each in listed])
+
+
+def mask_picture(mask: Array) -> Image.Image:
+    """The one mask in an array, black and white, by the rule of `mask_to_model`. RequestError for several."""
+    planes = _planes(mask)
+    if len(planes) != 1:
+        raise RequestError(f"mask array: expected one mask, found {len(planes)}", "call once a picture")
+    return Image.fromarray(np.where(planes[0] >= 0.5, 255, 0).astype(np.uint8))
 
 
 def mask_to_latents(mask: Array, height: int, width: int) -> Array:
@@ -119,7 +123,16 @@ def _floats_to_model(listed: list[Any], height: int, width: int) -> Array:
     return planes if planes.min() < 0 else np.float32(2) * planes - np.float32(1)
 
 
-def _mask_planes(mask: Array) -> Array:
+def _mask_planes(mask: Source, height: int, width: int, crop: Crop | None) -> Array:
+    """(n, 1, height, width) float32: of a picture, or of an array of one or more."""
+    if isinstance(mask, np.ndarray) and crop is None:
+        return (resize_nearest(_planes(mask), height, width) >= 0.5)[:, None].astype(np.float32)
+    picture = mask_picture(mask) if isinstance(mask, np.ndarray) else open_picture(mask)
+    grey = np.asarray(_resized(picture, height, width, crop).convert("L"))
+    return (grey[None, None] / np.float32(255) >= 0.5).astype(np.float32)
+
+
+def _planes(mask: Array) -> Array:
     """(n, h, w) from the layouts in which diffusers takes a mask array."""
     planes = mask[..., 0] if mask.ndim > 2 and mask.shape[-1] == 1 else mask
     planes = planes[None] if planes.ndim == 2 else planes

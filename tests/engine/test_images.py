@@ -65,6 +65,20 @@ class TestMasks:
         assert made.dtype == np.float32
         assert np.array_equal(made, mask[None, None])
 
+    @pytest.mark.parametrize("dtype", ["bool", "uint8", "float32"])
+    def test_arrays_in_a_list_and_cropped_ones_are_read_alike(self, dtype: str) -> None:
+        mask = np.zeros((8, 8))
+        mask[2:5, 3:] = 1
+        listed = images.mask_to_model([mask.astype(dtype), (1 - mask).astype(dtype)], 8, 8)
+        assert np.array_equal(listed[:, 0], [mask, 1 - mask])
+        assert np.array_equal(np.asarray(images.mask_picture(mask.astype(dtype))), 255 * mask)
+        cropped = images.mask_to_model(mask.astype(dtype), 8, 8, (0, 0, 8, 8))
+        assert np.array_equal(cropped[0, 0], mask)
+
+    def test_several_masks_are_no_picture(self) -> None:
+        with pytest.raises(RequestError, match="expected one mask, found 2"):
+            images.mask_picture(np.zeros((2, 8, 8)))
+
     def test_a_half_counts_as_white(self) -> None:
         assert images.mask_to_model(np.array([[0.5, 0.499]]), 1, 2).tolist() == [[[[1.0, 0.0]]]]
 

@@ -82,8 +82,15 @@ def test_masks_are_preprocessed_as_in_diffusers(
 @pytest.mark.parametrize("layout", [(63, 97), (1, 63, 97), (63, 97, 1), (2, 63, 97, 1)])
 def test_mask_arrays_are_preprocessed_as_in_diffusers(mask_processor: Any, layout: tuple[int, ...]) -> None:
     array = np.random.default_rng(2).uniform(0, 1, layout).astype(np.float32)
-    expected = mask_processor.preprocess(array.copy(), 128, 96).numpy()
-    np.testing.assert_array_equal(images.mask_to_model(array, 128, 96), expected)
+    for given in (array, [*array]) if len(layout) == 4 else (array,):
+        expected = mask_processor.preprocess(np.copy(given), 128, 96).numpy()
+        np.testing.assert_array_equal(images.mask_to_model(given, 128, 96), expected)
+
+
+def test_listed_mask_arrays_are_preprocessed_as_in_diffusers(mask_processor: Any) -> None:
+    listed = [*np.random.default_rng(2).uniform(0, 1, (2, 63, 97)).astype(np.float32)]
+    expected = mask_processor.preprocess([each.copy() for each in listed], 128, 96).numpy()
+    np.testing.assert_array_equal(images.mask_to_model(listed, 128, 96), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
