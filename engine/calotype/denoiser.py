@@ -119,6 +119,9 @@ class Denoiser:
         _check_shape("state", state, (self._manifest.state_slots, *self._manifest.latent_shape))
         if noise is not None:
             _check_shape("noise", noise, self._manifest.latent_shape, len(state))
+        shapes = {each.name: each.shape[1:] for each in next(iter(self._programs.values())).spec.inputs}
+        for name, value in conditions.extras.items():
+            _check_shape(name, value, shapes.get(name, np.shape(value)[1:]), len(state))
         done: list[Array] = []
         for pictures, batch in self._chunks(len(state)):
             program = self._programs[batch]

@@ -151,6 +151,16 @@ def test_fewer_embeddings_than_pictures_are_refused() -> None:
         )
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16), (2, 16, 16), (2, 4, 16, 16)])
+def test_extras_of_another_shape_or_of_fewer_pictures_are_refused(shape: tuple[int, ...]) -> None:
+    pipeline = pipeline_of("plain")
+    latents = np.zeros((2, *pipeline.manifest.latent_shape), np.float32)
+    embeddings = pipeline.encode_prompt([PROMPT] * 2)
+    conditions = Conditions(embeddings, extras={"keep": np.ones(shape, np.float32)})
+    with pytest.raises(RequestError, match=r"`keep`: expected shape \(2, 1, 16, 16\), found "):
+        pipeline.step(pipeline.schedule(3), 0, pipeline.initial_state(latents), conditions)
+
+
 def test_arguments_beside_a_request_are_refused() -> None:
     with pytest.raises(RequestError, match="a Request was given, and `eta` beside it"):
         pipeline_of("plain")(Request(prompt=PROMPT), eta=0.5)
