@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from calotype import Pipeline, backends
-from calotype.backends import BackendOptions, _cuda
+from calotype.backends import BackendOptions
 from calotype.errors import BackendError, BundleError
 from tests.backends import step_programs
 from tests.backends.contract_cases import Make, draw, in_two_threads, snapshot, step_inputs
@@ -133,27 +133,6 @@ def test_a_plan_that_cannot_be_recorded_is_refused_unless_graphs_are_off(
 
 def test_auto_takes_what_the_bundle_was_compiled_for(backend: str, root: Path) -> None:
     assert Pipeline.load(root, device="cuda").backend == backend
-
-
-def test_the_gpus_clock_runs_from_a_launch_to_its_end(cuda: Cuda) -> None:
-    device = _cuda.Device(0)
-    stopwatch = _cuda.Stopwatch(device)
-
-    def launch(count: int) -> None:
-        for _ in range(count):
-            cuda.push(device.stream, lambda: None)
-
-    for expected in (0.004, 0.008):  # three pieces of work and the mark behind them, a millisecond each
-        with stopwatch.running():
-            launch(3)
-        assert stopwatch.seconds() == pytest.approx(expected)
-        launch(5)  # outside: it does not count
-    with stopwatch.running():
-        launch(1)
-    launch(5)
-    with stopwatch.running():
-        launch(1)
-    assert stopwatch.seconds() == pytest.approx(0.012)
 
 
 def test_a_result_may_be_kept_after_closing(make_on_gpu: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -19,6 +20,8 @@ _FORBIDDEN = frozenset(
     {"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaFreeHost"}
     | {"cudaStreamSynchronize", "cudaEventSynchronize", "cudaEventElapsedTime"}
 )
+
+_MOST_PENDING = 128  # pieces of work that a stopwatch was not asked about
 
 
 def runtime() -> Any:
@@ -70,12 +73,14 @@ class Stopwatch:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._total = 0.0
-        self._pending: list[tuple[Any, Any]] = []  # events before and behind each piece
+        self._pending = deque[tuple[Any, Any]]()  # events before and behind each piece, the oldest first
         self._spare: list[tuple[Any, Any]] = []
 
     @contextmanager
     def running(self) -> Generator[None]:
-        """What is launched inside counts."""
+        """What is launched inside counts. Waits for what lies far behind, so that there are not ever more events."""
+        if len(self._pending) == _MOST_PENDING:
+            self._add_oldest()
         begun, ended = self._spare.pop() if self._spare else (self._event(), self._event())
         self._device.call("cudaEventRecord", begun, self._device.stream)
         yield
@@ -85,11 +90,14 @@ class Stopwatch:
     def seconds(self) -> float:
         """So far. Waits for what is pending."""
         while self._pending:
-            begun, ended = pair = self._pending.pop()
-            self._device.call("cudaEventSynchronize", ended)
-            self._total += self._device.call("cudaEventElapsedTime", begun, ended) / 1000
-            self._spare.append(pair)
+            self._add_oldest()
         return self._total
+
+    def _add_oldest(self) -> None:
+        begun, ended = pair = self._pending.popleft()
+        self._device.call("cudaEventSynchronize", ended)
+        self._total += self._device.call("cudaEventElapsedTime", begun, ended) / 1000
+        self._spare.append(pair)
 
     def _event(self) -> Any:
         event = self._device.call("cudaEventCreateWithFlags", self._device.cuda.cudaEventDefault)
