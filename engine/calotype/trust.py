@@ -73,14 +73,14 @@ def signature_of(plan: Path) -> Path:
 
 def _recorded(environment: Mapping[str, str]) -> set[str]:
     built = _built(environment)
-    return set(built.read_text("utf-8").split()) if built.is_file() else set()
+    return set(built.read_text("utf-8", errors="replace").split()) if built.is_file() else set()
 
 
 def _is_signed(plan: Path, digest: str, environment: Mapping[str, str]) -> bool:
     key, signature = _key(environment), signature_of(plan)
     if not key or not signature.is_file():
         return False
-    return hmac.compare_digest(signature.read_text("utf-8").strip(), _sign(digest, key))
+    return hmac.compare_digest(signature.read_bytes().strip(), _sign(digest, key).encode())
 
 
 def _sign(digest: str, key: bytes) -> str:

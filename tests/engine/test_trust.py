@@ -77,6 +77,15 @@ def test_a_signature_of_another_plan_is_refused(tmp_path: Path, plan: Path) -> N
         trust.read(plan, digest(plan), with_key(tmp_path, "server", "a secret of some length"))
 
 
+def test_damaged_signatures_and_lists_are_none(tmp_path: Path, plan: Path) -> None:
+    environment = with_key(tmp_path, "me", "a secret of some length")
+    trust.admit(plan, digest(plan), environment)
+    for path in (trust.signature_of(plan), tmp_path / "me" / "calotype" / "plans"):
+        path.write_bytes("\u00fc".encode() + b"\xff\x00")
+    with pytest.raises(BackendError, match="was not built by this user"):
+        trust.read(plan, digest(plan), environment)
+
+
 @pytest.mark.parametrize(("secret", "message"), [("short", "at least 16 bytes"), (None, "cannot be read")])
 def test_a_key_that_is_none_is_refused(tmp_path: Path, plan: Path, secret: str | None, message: str) -> None:
     trust.admit(plan, digest(plan), home(tmp_path, "another"))
