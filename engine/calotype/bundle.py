@@ -21,6 +21,7 @@ class Bundle:
 
     root: Path
     manifest: Manifest
+    digest: str  # sha256 of the manifest, which holds the digests of everything else
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -42,13 +43,26 @@ class Bundle:
             )
         where = f"{root.name}/{MANIFEST}"
         try:
-            text = (root / MANIFEST).read_text("utf-8")
+            data = (root / MANIFEST).read_bytes()
+            manifest = Manifest.from_json(data.decode("utf-8"), where)
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{where} cannot be read: {error}", "export the bundle again") from error
-        manifest = Manifest.from_json(text, where)
         for spec in {file.path: file for file in _all_files(manifest)}.values():
             _check(root, spec)
-        return cls(root, manifest)
+        return cls(root, manifest, hashlib.sha256(data).hexdigest())
+
+    def check_kept(self) -> None:
+        """BundleError where another bundle, or none, is in the place of the one that was opened."""
+        try:
+            found = hashlib.sha256((self.root / MANIFEST).read_bytes()).hexdigest()
+        except OSError:
+            found = "nothing"
+        if found != self.digest:
+            raise BundleError(
+                f"{self.root.name} was replaced since it was opened: expected {MANIFEST} of sha256 {self.digest}, "
+                f"found {found}",
+                "load the pipeline again",
+            )
 
     def program(self, name: str, batch: int = 1) -> ProgramSpec:
         """The program `name` for `batch` images; BundleError where the bundle has none."""
@@ -78,11 +92,6 @@ class Bundle:
         if not isinstance(found, dict):
             raise BundleError(f"{where}: expected an object, found {found!r}", "export the bundle again")
         return found
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the manifest, which holds the digests of everything else."""
-        return hashlib.sha256((self.root / MANIFEST).read_bytes()).hexdigest()
 
 
 def _all_files(manifest: Manifest) -> tuple[FileSpec, ...]:

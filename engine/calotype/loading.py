@@ -31,6 +31,7 @@ class Loaded:
     denoiser: Denoiser
     senses: Senses
     safety_checker: SafetyChecker | None
+    scheduler: Mapping[str, Any]  # the bundle's config
 
     def replace_weights(self, changed: Weights, before: Callable[[], Weights]) -> None:
         """Give every program its weights of `changed`; where one cannot take them, all get those of `before()`."""
@@ -64,7 +65,8 @@ def load(bundle: Bundle, backend: str, batches: Sequence[int] | None, options: B
     denoiser = Denoiser(bundle.manifest, {size: program("unet_step", size) for size in sizes})
     vae = Vae(program("vae_encoder"), program("vae_decoder"))
     senses = Senses(vae, _depth_estimator(bundle, program), _segmenter(bundle, program))
-    return Loaded(name, tuple(programs), text, denoiser, senses, _safety_checker(bundle, program))
+    checker, scheduler = _safety_checker(bundle, program), bundle.json("scheduler.json")
+    return Loaded(name, tuple(programs), text, denoiser, senses, checker, scheduler)
 
 
 Loader = Callable[[str], TimedProgram]

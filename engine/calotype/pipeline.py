@@ -228,7 +228,7 @@ class Pipeline:
         return tuple(tokens.truncated for tokens in self.tokenize(prompt or ()))
 
     def _schedule(self, request: Request) -> Schedule:
-        return plan(request, self.bundle.json("scheduler.json"), self.manifest.state_slots)
+        return plan(request, self._loaded.scheduler, self.manifest.state_slots)
 
     def _denoise(
         self, request: Request, schedule: Schedule, embeddings: Encoded, start: Start, draws: Draws

@@ -23,8 +23,10 @@ COMPONENTS = {"unet_step": "unet", "text_encoder": "text_encoder"}  # program ->
 def with_loras(bundle: Bundle, files: Sequence[LoraFile]) -> dict[str, dict[str, Array]]:
     """Program -> initializer -> weight, of every weight that `files` change, in the exported shape and type.
 
-    Changes add up in float32 and are rounded once. CheckpointError for files that do not fit the bundle.
+    Changes add up in float32 and are rounded once. CheckpointError for files that do not fit the bundle, BundleError
+    where another has taken its place since it was opened.
     """
+    bundle.check_kept()
     programs = {spec.name: spec for spec in bundle.manifest.programs if spec.name in COMPONENTS}
     if files and not any(spec.parameters for spec in programs.values()):
         raise BundleError(f"{bundle.root.name} does not say where its weights lie", "export the bundle again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from calotype import Pipeline, backends
 from calotype.backends import Array
-from calotype.errors import CheckpointError, RequestError
+from calotype.errors import BundleError, CheckpointError, RequestError
 from tests.bundles import bundle
 from tests.engine import lora_files
 from tests.engine.tiny import PROMPT
@@ -200,3 +201,18 @@ def test_what_is_no_lora_file_is_refused(pipeline: Pipeline, style: Path, tmp_pa
     ):
         with pytest.raises(CheckpointError, match=message):
             pipeline.set_lora([(path, 1.0)])
+
+
+def test_a_bundle_that_was_replaced_is_not_read(tmp_path: Path, style: Path) -> None:
+    root = shutil.copytree(bundle("plain"), tmp_path / "bundle")
+    loaded = Pipeline.load(root, "onnxruntime", batches=[1], threads=1)
+    digest, plain = loaded.bundle.digest, draw(loaded)
+    with (root / "manifest.json").open("a") as file:
+        file.write("\n")
+    (root / "scheduler.json").write_text("{}")
+    with pytest.raises(BundleError, match=f"was replaced since it was opened: .* {digest}, found "):
+        loaded.set_lora([(style, 1.0)])
+
+    found = loaded(PROMPT, num_inference_steps=3, seed=3, output_type="latent")
+    assert np.array_equal(found.images, plain)
+    assert found.parameters["bundle"] == digest
