@@ -70,6 +70,7 @@ RUNS ?= 6
 PEERS := eager,eager-bf16,compile,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
 FULL := sd15 sd21-base
 COMPARED := --against demo/text-to-image --prompts benchmarks/prompts.txt --seeds 1,2,3,4 --pictures 1
+COMPARED_FULL = --against .cache/bench/$* --prompts benchmarks/prompts.txt --steps $(STEPS) --pictures 0
 
 bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
 	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%*.json) -o .cache/bench/report-full.html
@@ -79,9 +80,10 @@ $(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
 		--against onnxruntime,$(PEERS) --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
 		--title "$* at full size, random weights" -o benchmarks/results/$*.json
-	for precision in fp32 bf16; do $(BUILDER)calotype-bench compare .cache/bench/$*-$$precision --against .cache/bench/$* \
-		--backend openvino --steps $(STEPS) --pictures 0 --title "Pictures of $* at full size in $$precision" \
-		-o benchmarks/results/$*-pictures-$$precision.json || exit 1; done
+	$(BUILDER)calotype-bench compare .cache/bench/$*-fp32 --backend openvino $(COMPARED_FULL) \
+		--title "Pictures of $* at full size in fp32" -o benchmarks/results/$*-pictures-fp32.json
+	$(BUILDER)calotype-bench compare .cache/bench/$*-bf16 --backend openvino --beside compile-bf16,optimum-intel-bf16 \
+		$(COMPARED_FULL) --title "Pictures of $* at full size in bf16" -o benchmarks/results/$*-pictures-bf16.json
 
 # what was exported by other code is exported anew
 .cache/bench/demo-batches: $(EXPORTER) | .venv/ready
