@@ -106,15 +106,18 @@ def _ratios(result: Latency) -> dict[_Place, _Told]:
 
 
 def _pairs(drew: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Every engine beside the first one, and ours beside the others of the same precision."""
-    ours = [row for row in drew[1:] if row.engine.name == "calotype"]
+    """Ours over every other of the same precision, and the rest over the first."""
+    ours = [row for row in drew if row.engine.name == "calotype"]
     beside = [
         (row, other)
         for row in ours
-        for other in drew[1:]
+        for other in drew
         if other.engine.name != "calotype" and other.engine.dtype == row.engine.dtype
     ]
-    return [*((row, drew[0]) for row in drew[1:]), *beside]
+    rest = [
+        (row, drew[0]) for row in drew[1:] if not any(pair[1] is row for pair in beside if pair[0] is drew[0])
+    ]
+    return [*beside, *rest]
 
 
 def _subjects(found: Mapping[_Place, _Told]) -> str:
