@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPSegForImageSegmentation, CLIPTextModel, DPTForDepthEstimation
 
 from calotype_export.group_norm import steady
@@ -125,13 +126,23 @@ class SafetyChecker(Program):
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         network = self.checker.vision_model
         pooled = network(inputs["pixel_values"].to(dtype_of(network)))[1]
-        embedding = self.checker.visual_projection(pooled.float())
+        embedding = _products(pooled.float(), self.checker.visual_projection.weight)
         special: Any = self.checker.special_care_embeds
         concepts: Any = self.checker.concept_embeds
         return {
-            "special_scores": cosine_distance(embedding, special),
-            "concept_scores": cosine_distance(embedding, concepts),
+            "special_scores": _cosines(embedding, special),
+            "concept_scores": _cosines(embedding, concepts),
         }
+
+
+def _cosines(row: Tensor, others: Tensor) -> Tensor:
+    """(1, n) from (1, D) and (n, D)."""
+    return _products(functional.normalize(row), functional.normalize(others))
+
+
+def _products(row: Tensor, others: Tensor) -> Tensor:
+    """(1, n) from (1, D) and (n, D), by multiplying and adding: a matrix product is TF32's on some backends."""
+    return (row * others).sum(-1)[None]
 
 
 class Segmenter(Program):

@@ -82,7 +82,7 @@ def test_half_precision_has_no_product_in_float32_and_fuses(
     if precision == "fp16":
         assert len(told) == 2 * len(graphs) + len([*graphs[1:], *settings])
     else:
-        assert len(told) == len(settings)
+        assert not told  # the provider has fused operators and NHWC for other types alone
     for line in told:
         assert "faster in" in line or line.endswith("nothing to fuse, or nothing else")
 
