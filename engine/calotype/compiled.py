@@ -72,9 +72,8 @@ class Compiled:
     machine: Machine
     options: Mapping[str, Any]  # of the builder
     plans: tuple[Plan, ...]
-    calotype: str = (
-        __version__  # whose rewritings of the graphs, and settings of the builder, are in the plans
-    )
+    # whose rewritings of the graphs, and settings of the builder, are in the plans
+    calotype: str = __version__
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
