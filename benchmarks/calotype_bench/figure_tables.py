@@ -113,10 +113,15 @@ def _origin(found: Figures) -> str:
     where = found.get("machine", {})
     machine = where.get("processor") or found.get("gpu", "a machine that was not noted")
     cores = f", {where['cores']} cores" if "cores" in where else ""
-    date = (where.get("date") or found.get("date", ""))[:16].replace("T", " ")
+    date = hour(where.get("date") or found.get("date", ""))
     given = found.get("command", "")
     command = given if isinstance(given, str) else f"`{shlex.join(given)}`"
     return f"{command and f'{command}, '}on {machine}{cores}{date and f', {date}'}"
+
+
+def hour(date: str) -> str:
+    """The date and the time of day, to the minute, of a date in ISO 8601; of a date alone, the date."""
+    return date[:16].replace("T", " ")
 
 
 def ratio(each: Figures) -> Ratio:

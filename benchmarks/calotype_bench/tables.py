@@ -202,7 +202,7 @@ def _where(result: Result) -> str:
     machine = result.machine
     gpu = machine.get("gpu")
     card = f"{gpu['gpu']}, " if isinstance(gpu, Mapping) and gpu["gpu"] else ""
-    return f"{card}{machine['processor']}, {machine['cores']} cores, {str(machine['date'])[:16].replace('T', ' ')}"
+    return f"{card}{machine['processor']}, {machine['cores']} cores, {figure_tables.hour(machine['date'])}"
 
 
 def _heads(*names: str) -> Sequence[str]:
