@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from calotype.errors import RequestError
 from calotype_bench.figures import BESIDE, told_distance
 from calotype_bench.jobs import Job
-from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Row, ratio_of
+from calotype_bench.measurement import Row, compared_parts, peers_of, ratio_of
 from calotype_bench.results import Latency
 from calotype_bench.statistics import RUNS_FOR_INTERVAL, Ratio
 
@@ -96,8 +96,7 @@ def _ratios(result: Latency) -> dict[_Place, _Told]:
     found: dict[_Place, _Told] = {}
     for measurement in result.measurements:
         for row, base in _pairs([row for row in measurement.rows if row.samples]):
-            checked = row.checked or base.checked
-            for part in (TOTAL, *([UNCHECKED] if checked else []), *PROGRAMS):
+            for part in compared_parts(row.checked or base.checked):
                 times = ratio_of(row, base, part)
                 if times is not None:
                     place = (measurement.job, row.engine.label, base.engine.label, part)
@@ -106,18 +105,10 @@ def _ratios(result: Latency) -> dict[_Place, _Told]:
 
 
 def _pairs(drew: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Ours over every other of the same precision, and the rest over the first."""
-    ours = [row for row in drew if row.engine.name == "calotype"]
-    beside = [
-        (row, other)
-        for row in ours
-        for other in drew
-        if other.engine.name != "calotype" and other.engine.dtype == row.engine.dtype
-    ]
-    rest = [
-        (row, drew[0]) for row in drew[1:] if not any(pair[1] is row for pair in beside if pair[0] is drew[0])
-    ]
-    return [*beside, *rest]
+    """Ours over every peer, and the rest over the first."""
+    beside = [(row, peer) for row in drew if row.engine.name == "calotype" for peer in peers_of(row, drew)]
+    told = {peer.engine.label for row, peer in beside if row is drew[0]}
+    return [*beside, *((row, drew[0]) for row in drew[1:] if row.engine.label not in told)]
 
 
 def _subjects(found: Mapping[_Place, _Told]) -> str:

@@ -164,15 +164,20 @@ def beside_best(rows: Sequence[Row]) -> dict[str, Mapping[str, Beside]]:
     found: dict[str, Mapping[str, Beside]] = {}
     for row in rows:
         if row.engine.name == "calotype" and row.samples:
-            others = [
-                each
-                for each in rows
-                if each.engine.name != "calotype" and each.engine.dtype == row.engine.dtype
-            ]
-            told = (TOTAL, *([UNCHECKED] if row.checked else []), *PROGRAMS)
-            parts = {part: _best(row, others, part) for part in told}
+            others = peers_of(row, rows)
+            parts = {part: _best(row, others, part) for part in compared_parts(row.checked)}
             found[row.engine.label] = {part: best for part, best in parts.items() if best is not None}
     return {label: parts for label, parts in found.items() if parts}
+
+
+def peers_of(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """Those that one of our rows stands beside: every other engine in the same precision."""
+    return [each for each in rows if each.engine.name != "calotype" and each.engine.dtype == row.engine.dtype]
+
+
+def compared_parts(checked: bool) -> tuple[str, ...]:
+    """The parts that rows are compared at; without the checker too, where there is one."""
+    return (TOTAL, *([UNCHECKED] if checked else []), *PROGRAMS)
 
 
 def _best(row: Row, others: Sequence[Row], part: str) -> Beside | None:
