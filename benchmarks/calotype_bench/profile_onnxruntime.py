@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from calotype import backends
 from calotype.backends import BackendOptions
-from calotype.backends.onnxruntime import PROVIDERS
+from calotype.backends.onnxruntime import PROVIDERS, session_options
 from calotype_bench.operators import Task
 
 
@@ -52,12 +52,9 @@ def sum_by_name(events: Iterable[Any]) -> dict[str, float]:
 
 def _by_operator(task: Task) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix="calotype-profile-") as folder:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(BackendOptions(threads=task.threads))
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        if task.threads is not None:
-            options.intra_op_num_threads = task.threads
         session = ort.InferenceSession(
             str(task.graph), options, providers=[PROVIDERS["cpu"]], enable_fallback=0
         )

@@ -106,22 +106,20 @@ def _opener(
     settings = {**settings, **(plan.settings if plan is not None else {})}
 
     def open_session(weights: Mapping[str, Array]) -> ort.InferenceSession:
-        session_options = _session_options(options)
+        chosen = session_options(options)
         if options.kind == "cuda":
-            session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        session_options.add_external_initializers(
-            list(weights), [_value(value) for value in weights.values()]
-        )
+            chosen.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        chosen.add_external_initializers(list(weights), [_value(value) for value in weights.values()])
         folder, files = root, spec.files
         if plan is not None and plan.files and not weights:
             folder, files = plan.folder, plan.files
             check(folder, dataclasses.replace(spec, files=files))
             if options.kind == "cpu":
-                session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+                chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with reported(f"{label(spec)}: ONNX Runtime cannot load {files[0].path}"):
             session = ort.InferenceSession(
                 str(folder / files[0].path),
-                session_options,
+                chosen,
                 providers=[(provider, settings)],
                 enable_fallback=0,
             )
@@ -175,7 +173,7 @@ def save_optimized(root: Path, spec: ProgramSpec, plan: Path) -> None:
     BackendError where it cannot run it.
     """
     _check(root, spec, BackendOptions())
-    options = _session_options(BackendOptions())
+    options = session_options(BackendOptions())
     options.optimized_model_filepath = str(plan)
     prefix = "session.optimized_model_external_initializers"
     options.add_session_config_entry(f"{prefix}_file_name", f"{plan.name}.data")
@@ -186,14 +184,15 @@ def save_optimized(root: Path, spec: ProgramSpec, plan: Path) -> None:
         )
 
 
-def _session_options(options: BackendOptions) -> Any:
-    session_options = ort.SessionOptions()
-    session_options.log_severity_level = 3  # errors
+def session_options(options: BackendOptions) -> Any:
+    """What every session on a CPU or GPU has."""
+    found = ort.SessionOptions()
+    found.log_severity_level = 3  # errors
     # each session has threads of its own, which would go on looking for work while those of the next program do theirs
-    session_options.add_session_config_entry("session.force_spinning_stop", "1")
+    found.add_session_config_entry("session.force_spinning_stop", "1")
     if options.threads is not None:
-        session_options.intra_op_num_threads = options.threads
-    return session_options
+        found.intra_op_num_threads = options.threads
+    return found
 
 
 def _cuda_settings(spec: ProgramSpec, options: BackendOptions, stream: int) -> dict[str, str]:
