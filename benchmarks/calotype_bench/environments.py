@@ -19,6 +19,8 @@ from filelock import FileLock
 Say = Callable[[str], None]
 PACKAGE = Path(__file__).parent
 AT_MOST = 3600.0  # seconds that one command of an installation may take, and an export
+# Of torch's threads, which others do not read: engines are given as many by `--threads`, or their libraries' choice.
+THREADS = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")
 # What peers have in the version of this environment, so that packages alone differ.
 SAME = frozenset({"torch", "diffusers", "transformers", "accelerate"})
 
@@ -93,7 +95,7 @@ def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Sa
 
 
 def variables(interpreter: str) -> dict[str, str]:
-    """This process's environment variables, with which `interpreter` finds this package.
+    """This process's environment variables but for `THREADS`, with which `interpreter` finds this package.
 
     Another interpreter than this one finds nothing that is installed beside it.
     """
@@ -104,7 +106,8 @@ def variables(interpreter: str) -> dict[str, str]:
         with contextlib.suppress(FileExistsError):
             (place / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
     paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(THREADS)}
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def _run(command: Sequence[str], log: Path, failure: str) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
 from calotype_bench.conversation import TIMEOUT
+from calotype_bench.environments import variables
 
 Array = NDArray[Any]
 Seconds = dict[str, float]
@@ -101,7 +102,9 @@ def measure(
         str(threads or 0),
     ]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+        run = subprocess.run(
+            command, env=variables(command[0]), capture_output=True, text=True, check=False, timeout=timeout
+        )
     except subprocess.TimeoutExpired:
         return f"no answer within {timeout:g} s (--timeout)"
     if run.returncode:

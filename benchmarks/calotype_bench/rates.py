@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from calotype.errors import BackendError
 from calotype_bench.conversation import TIMEOUT
-from calotype_bench.environments import reason
+from calotype_bench.environments import reason, variables
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,9 @@ def measure(
     command = [sys.executable, "-m", "calotype_bench.rates", ",".join(precisions), device, str(threads or 0)]
     what = f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured"
     try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+        run = subprocess.run(
+            command, env=variables(command[0]), capture_output=True, text=True, check=False, timeout=timeout
+        )
     except subprocess.TimeoutExpired as error:
         raise BackendError(f"{what}: no answer within {timeout:g} s (--timeout)") from error
     if run.returncode:

@@ -132,6 +132,16 @@ def test_this_interpreter_needs_no_cache(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "cache").exists()
 
 
+def test_threads_are_not_those_of_this_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch alone would read them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("KMP_BLOCKTIME", "0")
+    monkeypatch.setenv("OPENVINO_LOG_LEVEL", "1")
+    variables = environments.variables(sys.executable)
+    assert not {"OMP_NUM_THREADS", "KMP_BLOCKTIME"} & variables.keys()
+    assert variables["OPENVINO_LOG_LEVEL"] == "1"
+
+
 def test_a_model_is_exported_once_for_each_checkpoint(
     said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
