@@ -33,7 +33,9 @@ class _Take:
         self._stem = stem
 
     def file(self, index: int) -> str:
-        """Where the engine's first picture and latents are kept; empty, so that none are, where they are already."""
+        """Where the engine's first picture that counts is kept, with its latents; empty, so that none is, where it is
+        already: the one before may be drawn another way, as by a GPU before its graph is recorded.
+        """
         path = self._path(index)
         return "" if path.is_file() else str(path)
 
@@ -188,7 +190,8 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
     for number, take in enumerate(takes):
         bench.reopen()
         for index in bench.able(take, sampled=bool(opening)):
-            drawn = bench.draw(index, take, save=take.file(index))
+            counted = index < bench.sampled
+            drawn = bench.draw(index, take, save="" if counted else take.file(index))
             take.warm(index, drawn, None if number else ready[index])
         for index in bench.able(take):
             bench.draw(index, take)
@@ -197,7 +200,7 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
         for _ in range(rounds):
             for index in bench.able(take):
                 time.sleep(_PAUSE)
-                take.add(index, bench.draw(index, take), opening)
+                take.add(index, bench.draw(index, take, save=take.file(index)), opening)
     bench.close()
 
 

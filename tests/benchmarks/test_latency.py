@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ pytest.importorskip("torch")
 
 from calotype_bench import latency, report_text
 from calotype_bench.conversation import PeerError, Worker
-from calotype_bench.jobs import Drawn, Engine, Job, Ready
+from calotype_bench.jobs import Drawn, Engine, Job
 from calotype_bench.measurement import Measurement, compare
 from calotype_bench.order import Order, Reports
 from tests.bundles import bundle, checkpoint
@@ -151,39 +150,6 @@ def test_what_is_only_compared_with_is_gone_before_runs_are_counted(monkeypatch:
     assert done[: len(first) + len(last)] == first + last
     assert "eager draws" not in done[len(first) + len(last) :]
     assert [measurement.reference for measurement in found] == ["eager fp32"] * 2
-
-
-@dataclass
-class Immediate:
-    """In place of a worker: draws at once, and notes in `turns` that it was opened."""
-
-    engine: Engine
-    turns: list[str]
-    ready: Ready = field(default_factory=lambda: Ready("", 0.1, 0.1))
-    ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.turns.append(self.engine.backend)
-
-    def draw(self, job: Job, _: str = "") -> Drawn:
-        return Drawn(1.0, {}, {}, job.steps, 1, 0, None, 0.0)
-
-    def close(self) -> None:
-        self.ended = True
-
-
-def test_each_second_opening_has_the_turns_of_the_one_before_in_reverse(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    turns: list[str] = []
-    monkeypatch.setattr("calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, turns))
-    found = measured([dataclasses.replace(CALOTYPE, backend=each) for each in "abcdef"], [JOB], Order(4, 4))
-    assert [len(row.samples) for row in found[0].rows] == [4] * 6
-    first, second, third, fourth = (turns[place : place + 6] for place in range(0, 24, 6))
-    assert first == [*"abcdef"]
-    assert second == first[::-1]
-    assert third not in (first, second)
-    assert fourth == third[::-1]
 
 
 def test_what_is_known_is_told_after_each_opening() -> None:

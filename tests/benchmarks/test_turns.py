@@ -1,0 +1,76 @@
+"""Whose turn it is, and which picture counts, with engines that draw at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from calotype_bench import latency
+from calotype_bench.jobs import Drawn, Engine, Job, Ready
+from calotype_bench.order import WARM_UPS, Order
+from calotype_bench.worker import save_drawn
+
+JOB = Job("a red circle", 2, 0, width=16, height=16)
+
+
+@dataclass
+class Immediate:
+    """In place of a worker: draws at once, and notes in `turns` that it was opened.
+
+    `bright` is what its pictures are filled with, one after the other, and the last of them from then on.
+    """
+
+    engine: Engine
+    turns: list[str]
+    bright: tuple[float, ...] = (0.5,)
+    ready: Ready = field(default_factory=lambda: Ready("", 0.1, 0.1))
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.turns.append(self.engine.backend)
+
+    def draw(self, job: Job, save: str = "") -> Drawn:
+        now, *later = self.bright
+        if save:
+            save_drawn(save, np.full((1, job.height, job.width, 3), now), np.full((1, 4, 2, 2), now))
+        self.bright = tuple(later) or (now,)
+        return Drawn(1.0, {}, {}, job.steps, 1, 0, None, 0.0)
+
+    def close(self) -> None:
+        self.ended = True
+
+
+def engines(backends: str) -> list[Engine]:
+    """One for each letter."""
+    return [Engine("calotype", "bundle", each) for each in backends]
+
+
+def test_each_second_opening_has_the_turns_of_the_one_before_in_reverse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr("calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, turns))
+    *_, found = latency.measure(engines("abcdef"), [JOB], Order(4, 4))
+    assert [len(row.samples) for row in found[0].rows] == [4] * 6
+    first, second, third, fourth = (turns[place : place + 6] for place in range(0, 24, 6))
+    assert first == [*"abcdef"]
+    assert second == first[::-1]
+    assert third not in (first, second)
+    assert fourth == third[::-1]
+
+
+@pytest.mark.parametrize("order", [Order(2), Order(2, alone=True)])
+def test_the_picture_that_is_compared_is_one_whose_time_counts(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU draws the first ones as they are, and those that count from a recorded graph."""
+    warm = (0.5,) * WARM_UPS
+    bright = {"a": (0.5,), "b": (*warm, 0.75), "c": (*(0.75,) * WARM_UPS, 0.5)}
+    monkeypatch.setattr(
+        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
+    )
+    *_, (found,) = latency.measure(engines("abc"), [JOB], order)
+    judged = {row.engine.backend: row.fidelity and row.fidelity.latents for row in found.rows}
+    assert judged == {"a": 0, "b": 0.5, "c": 0}
