@@ -47,18 +47,18 @@ def latency(options: argparse.Namespace) -> None:
     partly = options.output and options.output.with_suffix(".partial.json")
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
-    order = Order(options.runs, options.openings, options.one_at_a_time, options.timeout)
     speed = partial(
         rates.measure, floor.precisions(bundles, engines), options.device, options.threads, options.timeout
     )
+    before = machine.load()
     found, taken = speed(), tuple[Measurement, ...]()
     drawing = measuring.measure(
-        engines, _jobs(options, bundles[0]), order, progress.TERMINAL, rows.exact(options, engines)
+        engines, _jobs(options, bundles[0]), _order(options), progress.TERMINAL, rows.exact(options, engines)
     )
     for taken in drawing:
+        _keep(_measured(options, bundles, before, taken, found), partly)
         found = rates.best_of(found, speed())  # the machine may have been slower before
-        _keep(_measured(options, bundles, order, taken, found), partly)
-    result = _measured(options, bundles, order, taken, found)
+    result = _measured(options, bundles, before, taken, found)
     if not options.no_operators:
         result = dataclasses.replace(result, operators=_operators(options, taken[0]))
     _keep(result, options.output)
@@ -100,8 +100,8 @@ def compare(options: argparse.Namespace) -> None:
         expected=outcome.expected,
         pairs=outcome.pairs,
     )
-    print(report_text.comparison(result))
     _keep(result, options.output)
+    print(report_text.comparison(result))
     if not any(pair.engine.startswith("calotype ") for pair in outcome.pairs):
         raise BackendError("no bundle could be compared", "the table says why")
 
@@ -123,8 +123,8 @@ def techniques(options: argparse.Namespace) -> None:
         backend=backend,
         programs=found,
     )
-    print(report_text.techniques(result))
     _keep(result, options.output)
+    print(report_text.techniques(result))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -184,10 +184,14 @@ def _jobs(options: argparse.Namespace, bundle: Bundle) -> list[Job]:
     ]
 
 
+def _order(options: argparse.Namespace) -> Order:
+    return Order(options.runs, options.openings, options.one_at_a_time, options.timeout)
+
+
 def _measured(
     options: argparse.Namespace,
     bundles: Sequence[Bundle],
-    order: Order,
+    before: Sequence[float],
     taken: Sequence[Measurement],
     found: Mapping[str, rates.Rates],
 ) -> Latency:
@@ -195,13 +199,13 @@ def _measured(
     return Latency(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
-        machine=machine.describe(options.device),
+        machine={**machine.describe(options.device), "load_before": before},
         bundles=rows.described(bundles),
         measurements=tuple(taken),
         rates=found,
         floors=tuple(floor.of_measurement(bundles, each, found) for each in taken),
         operators={},
-        warm_up=order.warm_up(options.device),
+        warm_up=_order(options).warm_up(options.device),
     )
 
 

@@ -25,7 +25,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "system": f"{platform.system()}-{platform.machine()}",
         "python": platform.python_version(),
-        "load": list(os.getloadavg()),
+        "load": load(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
     }
@@ -35,6 +35,11 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         except CalotypeError as error:
             found["gpu"] = error.message
     return found
+
+
+def load() -> list[float]:
+    """How many processes were running or waiting for a core, in the last minute, five and fifteen."""
+    return list(os.getloadavg())
 
 
 def _memory_bytes() -> int:

@@ -170,6 +170,7 @@ def _check_machine(found: Mapping[str, Any]) -> None:
     if missing:
         raise KeyError(f"machine.{min(missing)}")
     typed.build(tuple[float, ...], found["load"], "machine.load")
+    typed.build(tuple[float, ...], found.get("load_before", []), "machine.load_before")
 
 
 def _check(found: Result) -> None:
