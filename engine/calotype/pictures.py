@@ -31,7 +31,7 @@ Iptc4xmpExt:DigitalSourceType="{}"/></rdf:RDF></x:xmpmeta>"""
 
 
 def load_image(source: Source) -> Image.Image:
-    """One picture as RGB, upright by its EXIF orientation.
+    """One picture as RGB, a file upright by its EXIF orientation. A PIL image stays as it lies, as diffusers has it.
 
     `source` is a path, a file's bytes, a PIL image, or an array (h, w) or (h, w, 1, 3 or 4) of uint8 or of
     floats in [0, 1]. Transparency is dropped (as diffusers' `load_image` does), 16-bit grey keeps its high
@@ -45,7 +45,8 @@ def open_picture(source: Source) -> Image.Image:
     """As `load_image`, but of the mode that it has (masks are resized in it, as diffusers does)."""
     if isinstance(source, Image.Image):
         _check_pixels(source.size, "picture")
-        return _upright(source, "picture")
+        _load(source, "picture")
+        return source
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, (str, Path)):
@@ -103,8 +104,9 @@ def _read(path: Path) -> bytes:
         size = path.stat().st_size
         _check_bytes(size, str(path))
         return path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"{path}: the picture could not be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that holds NUL
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{path}: the picture could not be read: {reason}") from error
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -130,18 +132,19 @@ def _opened(data: bytes, name: str) -> Image.Image:
 
 def _decoded(data: bytes, name: str) -> Image.Image:
     image = _opened(data, name)
-    try:
-        image.load()
-    except _UNREADABLE as error:
-        raise RequestError(f"{name}: the {image.format} picture is truncated or damaged: {error}") from error
-    return _upright(image, name)
-
-
-def _upright(image: Image.Image, name: str) -> Image.Image:
+    _load(image, name)
     try:
         return ImageOps.exif_transpose(image)
     except _UNREADABLE as error:
         raise RequestError(f"{name}: the picture's EXIF data is damaged: {error}") from error
+
+
+def _load(image: Image.Image, name: str) -> None:
+    """Decode what was opened and not yet decoded."""
+    try:
+        image.load()
+    except _UNREADABLE as error:
+        raise RequestError(f"{name}: the {image.format} picture is truncated or damaged: {error}") from error
 
 
 def _check_bytes(size: int, name: str) -> None:

@@ -57,8 +57,11 @@ class TestLoading:
     def test_a_picture_is_turned_upright_by_its_exif_orientation(self) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6  # turned by a quarter, clockwise
-        turned = images.load_image(encoded(picture(), "PNG", exif=exif))
+        data = encoded(picture(), "PNG", exif=exif)
+        turned = images.load_image(data)
         assert np.array_equal(np.asarray(turned), np.rot90(np.asarray(picture()), -1))
+        with Image.open(io.BytesIO(data)) as opened:  # whose pixels a mask may have been made of
+            assert np.array_equal(np.asarray(images.load_image(opened)), np.asarray(picture()))
 
     @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
     def test_every_mode_becomes_rgb(self, mode: str) -> None:
@@ -105,6 +108,18 @@ class TestLoading:
         ):
             images.load_image(data[: len(data) // 2])
 
+    def test_a_truncated_file_that_was_opened_already_is_named(self) -> None:
+        data = encoded(picture(200, 200), "PNG")
+        with (
+            Image.open(io.BytesIO(data[: len(data) // 2])) as opened,
+            pytest.raises(RequestError, match="picture: the PNG picture is truncated or damaged"),
+        ):
+            images.load_image(opened)
+
+    def test_a_path_that_no_file_can_have_is_named(self) -> None:
+        with pytest.raises(RequestError, match="the picture could not be read: embedded null byte"):
+            images.load_image("a\0b")
+
     @pytest.mark.parametrize("size", [(9000, 9000), (12000, 12000), (60000, 60000)])
     def test_a_picture_bomb_is_refused_before_it_is_decoded(self, size: tuple[int, int]) -> None:
         with pytest.raises(RequestError, match=rf"expected (1 to|at most) {pictures.MAX_PIXELS} pixels"):
@@ -120,10 +135,8 @@ class TestLoading:
             images.load_image(path)
 
     def test_damaged_exif_data_is_named(self) -> None:
-        image = picture()
-        image.info["exif"] = b"Exif\x00\x00no TIFF"
         with pytest.raises(RequestError, match="picture: the picture's EXIF data is damaged"):
-            images.load_image(image)
+            images.load_image(encoded(picture(), "PNG", exif=b"Exif\x00\x00no TIFF"))
 
     def test_an_empty_picture_is_refused(self) -> None:
         with pytest.raises(RequestError, match=r"expected 1 to .* pixels, found 0x4 = 0"):
