@@ -136,7 +136,8 @@ def _planes(mask: Array) -> Array:
     """(n, h, w) from the layouts in which diffusers takes a mask array."""
     planes = mask[..., 0] if mask.ndim > 2 and mask.shape[-1] == 1 else mask
     planes = planes[None] if planes.ndim == 2 else planes
-    if planes.ndim != 3 or not planes.size:
+    coloured = mask.ndim == 3 and mask.shape[-1] in (3, 4)
+    if planes.ndim != 3 or not planes.size or coloured:
         raise RequestError(
             f"mask array: expected shape (h, w), (n, h, w) or (n, h, w, 1), found {mask.shape}",
             "a mask has one channel",

@@ -86,7 +86,7 @@ class TestMasks:
         mask = np.arange(16 * 24, dtype=np.float32).reshape(1, 1, 16, 24)
         assert np.array_equal(images.mask_to_latents(mask, 2, 3), mask[:, :, ::8, ::8])
 
-    @pytest.mark.parametrize("shape", [(8,), (8, 8, 2, 2), (0, 8, 8)])
+    @pytest.mark.parametrize("shape", [(8,), (8, 8, 2, 2), (0, 8, 8), (8, 8, 3), (8, 8, 4)])
     def test_an_array_of_another_layout_is_named(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(
             RequestError, match=r"mask array: expected shape \(h, w\), \(n, h, w\) or \(n, h, w, 1\)"
