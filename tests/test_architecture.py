@@ -58,7 +58,7 @@ ALLOWED = {
     "draws": {"noise"},
     "planning": {"request", "schedulers"},
     "plot": {"files"},
-    "parameters": {"request", "bundle", "lora"},
+    "parameters": {"request", "bundle", "lora", "planning"},
     "reading": {"backends"},
     "text": {"backends", "reading", "tokenizer"},
     "prompts": {"request", "text"},

@@ -9,12 +9,16 @@ import numpy as np
 
 from calotype.bundle import Bundle
 from calotype.lora import LoraFile
+from calotype.planning import options_of
 from calotype.request import Request
 from calotype.schedule import Schedule
 
+_ARRAYS = (
+    "image", "mask_image", "masked_image_latents", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds",
+)  # fmt: skip
 _PLAIN = (
-    "prompt", "negative_prompt", "mask_prompt", "padding_mask_crop", "num_inference_steps",
-    "guidance_rescale", "num_images_per_prompt", "eta", "clip_skip", "scheduler", "noise_source",
+    "prompt", "negative_prompt", "mask_prompt", "padding_mask_crop", "guidance_rescale", "num_images_per_prompt",
+    "eta", "clip_skip", "scheduler", "noise_source",
 )  # fmt: skip
 
 
@@ -35,8 +39,13 @@ def describe(
         value = getattr(request, name)
         if value is not None:
             described[name] = _plain(value)
+    described["num_inference_steps"] = options_of(
+        request
+    ).steps  # those of `timesteps` or `sigmas`, where given
+    if request.sigmas is not None:
+        described["sigmas"] = [float(sigma) for sigma in request.sigmas]
     described["guidance_scale"] = _plain(request.guidance)
-    for name in ("image", "mask_image", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds"):
+    for name in _ARRAYS:
         if getattr(request, name) is not None:
             described[name] = "given"
     if request.image is not None:

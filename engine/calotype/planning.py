@@ -15,22 +15,13 @@ from calotype.schedule import Schedule, ScheduleOptions
 def plan(request: Request, config: Mapping[str, Any], slots: int) -> Schedule:
     """The request's schedule from a scheduler's `config`; `slots` is the number of state slots.
 
-    As in diffusers' `get_timesteps`, `strength` keeps the last int(steps * strength) steps.
+    As in diffusers' `get_timesteps`, `strength` keeps the last int(steps * strength) steps. RequestError where that is
+    none; with PNDM, which has one evaluation more than steps, diffusers' image-to-image would make that one.
     """
     if request.scheduler is not None:
         config = schedulers.select(request.scheduler, config)
-    steps = request.num_inference_steps
-    if request.timesteps is not None:
-        steps = len(request.timesteps)
-    elif request.sigmas is not None:
-        steps = len(request.sigmas) - 1  # the last one is where the last step ends
-    options = ScheduleOptions(
-        num_inference_steps=steps,
-        eta=request.eta,
-        timesteps=None if request.timesteps is None else tuple(request.timesteps),
-        sigmas=None if request.sigmas is None else tuple(request.sigmas),
-    )
-    counted = steps
+    options = options_of(request)
+    counted = steps = options.steps
     if (
         request.timesteps is not None and request.noise_share < 1.0
     ):  # where diffusers counts Heun's two rows a step
@@ -42,3 +33,13 @@ def plan(request: Request, config: Mapping[str, Any], slots: int) -> Schedule:
             "raise `strength` or the number of steps",
         )
     return schedulers.schedule(config, replace(options, start=counted - kept), slots)
+
+
+def options_of(request: Request) -> ScheduleOptions:
+    """What the request says about its schedule, but for `strength`."""
+    return ScheduleOptions(
+        num_inference_steps=request.num_inference_steps,
+        eta=request.eta,
+        timesteps=None if request.timesteps is None else tuple(request.timesteps),
+        sigmas=None if request.sigmas is None else tuple(request.sigmas),
+    )

@@ -28,6 +28,15 @@ class ScheduleOptions:
     timesteps: tuple[int, ...] | None = None
     sigmas: tuple[float, ...] | None = None
 
+    @property
+    def steps(self) -> int:
+        """How many steps they amount to, before any is left out."""
+        if self.timesteps is not None:
+            return len(self.timesteps)
+        return (
+            self.num_inference_steps if self.sigmas is None else len(self.sigmas) - 1
+        )  # the last is where it ends
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from calotype.images import read_parameters, save_png
 from tests.engine.tiny import PROMPT, picture, pipeline_of
@@ -31,3 +32,15 @@ def test_numpys_numbers_are_written_into_the_picture_as_plain_ones(tmp_path: Pat
     assert (found["guidance_scale"], found["strength"], found["clip_skip"]) == (5.5, 0.5, 1)
     assert found["seed"] == ([3, 4] if isinstance(seed, list) else 3)
     assert {type(each) for each in result.seeds} == {int}
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"), [({"timesteps": [900, 600, 300]}, 3), ({"sigmas": [14.0, 5.0, 1.0, 0.3, 0.0]}, 4)]
+)
+def test_steps_of_the_requests_own_are_counted(tmp_path: Path, given: dict[str, Any], steps: int) -> None:
+    result = pipeline_of("plain")(PROMPT, seed=1, scheduler="euler" if "sigmas" in given else "ddpm", **given)
+    assert result.parameters["num_inference_steps"] == steps
+    assert result.parameters.get("sigmas") == given.get("sigmas")
+    save_png(result.images[0], tmp_path / "out.png", result.parameters)
+    with Image.open(tmp_path / "out.png") as picture:
+        assert f"Steps: {steps}," in picture.info["parameters"]

@@ -38,7 +38,7 @@ def schedule(config: Mapping[str, Any], options: ScheduleOptions, slots: int) ->
 
 def _checked(settings: Settings, chosen: Solver, options: ScheduleOptions) -> ScheduleOptions:
     """The options with the number of steps that they amount to."""
-    steps = options.num_inference_steps
+    steps = options.steps
     if options.timesteps is not None and options.sigmas is not None:
         raise RequestError("expected timesteps or sigmas, found both", "leave one of them out")
     for name, given, offered in (
@@ -49,10 +49,6 @@ def _checked(settings: Settings, chosen: Solver, options: ScheduleOptions) -> Sc
             raise RequestError(
                 f"{settings.scheduler} takes no {name} of the request's own", f"leave out {name}"
             )
-    if options.timesteps is not None:
-        steps = len(options.timesteps)
-    if options.sigmas is not None:
-        steps = len(options.sigmas) - 1  # the last one is where the last step ends
     train = train_steps(settings)
     if not 1 <= steps <= train:
         raise RequestError(
