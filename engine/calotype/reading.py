@@ -13,7 +13,7 @@ _HINT = "half precision overflows in some checkpoints: export with --precision f
 
 
 def finite(rows: Sequence[Row], what: str, hint: str = _HINT) -> Array:
-    """The rows, one above the other. BackendError where `what` is not finite."""
+    """The rows, one above the other, at least one. BackendError where `what` is not finite."""
     stacked = np.stack([np.asarray(row) for row in rows])
     if not np.isfinite(stacked).all():
         raise BackendError(f"{what} NaN or infinity", hint)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from calotype import images
 from calotype.backends import Program, Row
-from calotype.errors import BackendError
+from calotype.errors import BackendError, RequestError
 from calotype.processors import ImageProcessor, flagged
 from calotype.reading import finite
 from calotype.tokenizer import Tokenizer
@@ -49,7 +49,12 @@ class Vae:
         return Moments(mean, deviation)
 
     def decode(self, latents: Array) -> Array:
-        """Pictures (n, height, width, 3) in [0, 1] from scaled latents (n, C, H, W). BackendError as from `read`."""
+        """Pictures (n, height, width, 3) in [0, 1] from scaled latents (n, C, H, W), n above 0.
+
+        RequestError where there is none, BackendError as from `read`.
+        """
+        if not len(latents):
+            raise RequestError("latents: expected those of a picture at least, found none")
         return self.read(self.launch([*_copied(latents)]))
 
     def launch(self, latents: Sequence[Row]) -> list[Row]:

@@ -204,3 +204,8 @@ def test_latents_of_another_shape_begin_no_state() -> None:
         RequestError, match=r"`latents`: expected shape \(n, 4, 16, 16\), found \(4, 16, 16\)"
     ):
         pipeline_of("plain").initial_state(np.zeros((4, 16, 16), np.float32))
+
+
+def test_no_latents_are_no_picture() -> None:
+    with pytest.raises(RequestError, match="expected those of a picture at least, found none"):
+        pipeline_of("plain").decode_latents(np.zeros((0, 4, 16, 16), np.float32))
