@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,9 +118,17 @@ def test_an_unknown_device_is_refused(device: str) -> None:
         BackendOptions(device)
 
 
-def test_fewer_than_one_thread_is_refused() -> None:
-    with pytest.raises(BackendError, match=r"(?s)threads: expected at least 1, found 0.*None leaves it"):
-        BackendOptions(threads=0)
+@pytest.mark.parametrize("threads", [0, -1, "4", 2.5])
+def test_fewer_than_one_thread_is_refused(threads: Any) -> None:
+    expected = rf"(?s)threads: expected at least 1, found {re.escape(repr(threads))}.*None leaves it"
+    with pytest.raises(BackendError, match=expected):
+        BackendOptions(threads=threads)
+
+
+def test_no_device_at_all_is_refused() -> None:
+    nothing: Any = None
+    with pytest.raises(BackendError, match="device: expected cpu, cuda or cuda:<number>, found None"):
+        BackendOptions(nothing)
 
 
 def test_a_device_has_a_kind_and_an_index() -> None:

@@ -55,11 +55,11 @@ class BackendOptions:
     compiled: bool = True
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", str(self.device)):
             raise BackendError(f"device: expected cpu, cuda or cuda:<number>, found {self.device!r}")
-        if self.threads is not None and self.threads < 1:
+        if self.threads is not None and (isinstance(self.threads, (str, float)) or self.threads < 1):
             raise BackendError(
-                f"threads: expected at least 1, found {self.threads}", "None leaves it to the library"
+                f"threads: expected at least 1, found {self.threads!r}", "None leaves it to the library"
             )
 
     @property
