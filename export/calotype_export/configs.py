@@ -96,7 +96,8 @@ def repaired_scheduler(config: Mapping[str, Any], channels: int) -> Mapping[str,
 
     Source: `__init__` of diffusers' StableDiffusionPipeline and StableDiffusionInpaintPipeline;
     StableDiffusionDepth2ImgPipeline repairs nothing. What the file leaves out is what the scheduler's class says, and
-    is repaired too. `calotype_repairs` names what was changed.
+    is repaired too, for that class alone: `_use_default_values` names it, as in diffusers, and another one has its own
+    (`from_config`). `calotype_repairs` names what was changed.
     """
     wrong = {
         4: {"steps_offset": 1, "clip_sample": False},
@@ -104,7 +105,9 @@ def repaired_scheduler(config: Mapping[str, Any], channels: int) -> Mapping[str,
         5: {},
     }[channels]
     repairs = {key: value for key, value in wrong.items() if _scheduler_field(config, key, value) != value}
-    return {**config, **repairs, "calotype_repairs": sorted(repairs)}
+    absent = sorted(repairs.keys() - config.keys())
+    assumed = {"_use_default_values": [*config.get("_use_default_values", ()), *absent]} if absent else {}
+    return {**config, **repairs, **assumed, "calotype_repairs": sorted(repairs)}
 
 
 def _scheduler_field(config: Mapping[str, Any], key: str, otherwise: Any) -> Any:

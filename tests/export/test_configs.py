@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import pytest
 
+from calotype import schedulers
 from calotype_export import configs
 from calotype_export.checkpoint import open_checkpoint
 from tests.export.spoiling import change, refused
@@ -57,6 +58,21 @@ def test_what_a_schedulers_file_leaves_out_is_repaired_as_by_diffusers(
         found["calotype_repairs"]
     )
     assert "steps_offset" in repaired
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("other", ["DDIMScheduler", "PNDMScheduler", "DDPMScheduler"])
+def test_what_was_left_out_and_repaired_is_not_handed_on_to_another_scheduler(name: str, other: str) -> None:
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor")
+    loaded = getattr(diffusers, name).from_config({"_class_name": name, "beta_end": 0.012})
+    pipeline: Any = diffusers.StableDiffusionPipeline(
+        **dict.fromkeys(parts), scheduler=loaded, requires_safety_checker=False
+    )
+    eager = getattr(diffusers, other).from_config(pipeline.scheduler.config).config
+    chosen = schedulers.select(other, configs.repaired_scheduler({"_class_name": name, "beta_end": 0.012}, 4))
+    ours = getattr(diffusers, other).from_config(chosen).config
+    for key in ("steps_offset", "clip_sample", "beta_end"):
+        assert ours.get(key) == eager.get(key)
 
 
 def test_a_very_old_unet_is_taken_for_one_of_64_latents(copy: Path) -> None:
