@@ -20,7 +20,7 @@ SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "pndm"
 
 
 class DiffusersDrawer:
-    """`places` are the methods to time, `packages` whose versions matter; `prepare` is called before each job.
+    """`packages` are those whose versions matter; `prepare` is called before each job.
 
     `noise` gives a job's own, or None for what the pipeline draws of the job's seed.
     """
@@ -28,7 +28,6 @@ class DiffusersDrawer:
     def __init__(
         self,
         pipeline: Any,
-        places: Sequence[Place],
         packages: Sequence[str],
         on_gpu: bool = False,
         prepare: Callable[[Job], None] = lambda _: None,
@@ -38,7 +37,7 @@ class DiffusersDrawer:
         self._torch: Any = importlib.import_module("torch")
         self._diffusers: Any = importlib.import_module("diffusers")
         self._pipeline = pipeline
-        self._places = places
+        self._places = _places(pipeline)
         self._config = dict(pipeline.scheduler.config)
         self._on_gpu = on_gpu
         self._prepare = prepare
@@ -99,3 +98,14 @@ class DiffusersDrawer:
             yield kept
         finally:
             vae.decode = decode
+
+
+def _places(pipeline: Any) -> list[Place]:
+    """The programs, and the safety checker of a pipeline that has one."""
+    checker = getattr(pipeline, "safety_checker", None)
+    return [
+        (pipeline.text_encoder, "forward", "text_encoder"),
+        (pipeline.unet, "forward", "unet_step"),
+        (pipeline.vae, "decode", "vae_decoder"),
+        *([] if checker is None else [(checker, "forward", "safety_checker")]),
+    ]

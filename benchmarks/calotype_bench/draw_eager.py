@@ -47,15 +47,8 @@ def load(engine: Engine) -> Drawer:
         torch.backends.cudnn.allow_tf32 = False
     if engine.name in MODES:
         _compile(pipeline, MODES[engine.name], on_gpu)
-    places = [
-        (pipeline.text_encoder, "forward", "text_encoder"),
-        (pipeline.unet, "forward", "unet_step"),
-        (pipeline.vae, "decode", "vae_decoder"),
-    ]
-    if pipeline.safety_checker is not None:
-        places.append((pipeline.safety_checker, "forward", "safety_checker"))
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
-    return DiffusersDrawer(pipeline, places, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
+    return DiffusersDrawer(pipeline, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
 
 
 def _compile(pipeline: Any, mode: str, on_gpu: bool) -> None:

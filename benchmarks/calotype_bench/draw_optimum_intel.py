@@ -29,14 +29,6 @@ def load(engine: Engine) -> Drawer:
     pipeline = library(engine).from_pretrained(
         engine.path, compile=False, device=engine.device.upper(), ov_config=options
     )
-    places = [
-        (pipeline.text_encoder, "forward", "text_encoder"),
-        (pipeline.unet, "forward", "unet_step"),
-        (pipeline.vae, "decode", "vae_decoder"),
-    ]
-    checker = getattr(pipeline, "safety_checker", None)
-    if checker is not None:
-        places.append((checker, "forward", "safety_checker"))
     shapes: list[tuple[int, int, int]] = []
 
     def prepare(job: Job) -> None:
@@ -46,9 +38,8 @@ def load(engine: Engine) -> Drawer:
             pipeline.compile()
             shapes.append(wanted)
 
-    return DiffusersDrawer(
-        pipeline, places, ("optimum-intel", "openvino", "transformers", "diffusers"), prepare=prepare
-    )
+    packages = ("optimum-intel", "openvino", "transformers", "diffusers")
+    return DiffusersDrawer(pipeline, packages, prepare=prepare)
 
 
 def main() -> None:

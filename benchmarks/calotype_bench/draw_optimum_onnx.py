@@ -34,13 +34,8 @@ def load(engine: Engine) -> Drawer:
     pipeline = library(engine).from_pretrained(
         engine.path, provider=PROVIDERS[engine.device.partition(":")[0]], session_options=options
     )
-    places = [
-        (pipeline.text_encoder, "forward", "text_encoder"),
-        (pipeline.unet, "forward", "unet_step"),
-        (pipeline.vae, "decode", "vae_decoder"),
-    ]
     packages = ("optimum-onnx", "onnxruntime", "transformers", "diffusers")
-    return DiffusersDrawer(pipeline, places, packages, engine.device != "cpu")
+    return DiffusersDrawer(pipeline, packages, engine.device != "cpu")
 
 
 def main() -> None:
