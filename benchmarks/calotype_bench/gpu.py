@@ -130,8 +130,9 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
     changes: dict[str, Any] = {name: vars(options)[name] for name in _CHOICES if vars(options)[name]}
     words = [word for name, found in changes.items() for word in (f"--{name}", ",".join(map(str, found)))]
     skipped = [f"--skip-{what}" for what in ("tests", "techniques") if vars(options)[f"skip_{what}"]]
-    if words or skipped:
-        changes["command"] = ("python", "-m", "calotype_bench.gpu", *words, *skipped, "-o", "FOLDER")
+    kept = ["--keep", "BUNDLES"] if options.keep else []
+    if words or skipped or kept:
+        changes["command"] = ("python", "-m", "calotype_bench.gpu", *words, *skipped, *kept, "-o", "FOLDER")
     return dataclasses.replace(plan, **changes)
 
 

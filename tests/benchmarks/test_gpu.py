@@ -87,15 +87,17 @@ def test_latents_that_are_far_from_exact_ones_are_a_failure(
 
 def test_what_is_chosen_is_what_the_result_says_was_run() -> None:
     nothing = dict.fromkeys(("models", "backends", "peers", "batches"))
-    skipping = {"skip_tests": False, "skip_techniques": False}
+    skipping = {"skip_tests": False, "skip_techniques": False, "keep": None}
     whole = gpu._chosen(gpu.REAL, argparse.Namespace(**nothing, **skipping))
     assert whole == gpu.REAL
     assert whole.command == ("make", "gpu")
     some = nothing | {"models": ("sd15",), "peers": ("eager", "compile"), "batches": (1, 4)}
-    part = gpu._chosen(gpu.REAL, argparse.Namespace(**some, **skipping | {"skip_tests": True}))
+    kept = skipping | {"skip_tests": True, "keep": Path("bundles")}
+    part = gpu._chosen(gpu.REAL, argparse.Namespace(**some, **kept))
     assert (part.models, part.peers, part.batches) == (("sd15",), ("eager", "compile"), (1, 4))
     assert part.backends == gpu.REAL.backends
-    words = "python -m calotype_bench.gpu --models sd15 --peers eager,compile --batches 1,4 --skip-tests -o FOLDER"
+    words = "python -m calotype_bench.gpu --models sd15 --peers eager,compile --batches 1,4 --skip-tests "
+    words += "--keep BUNDLES -o FOLDER"
     assert " ".join(part.command) == words
 
 
