@@ -7,6 +7,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="calotype-bench", description="Measure compiled bundles beside their peers."
     )
-    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+    # options in full, as a result's command tells how it was measured
+    whole = partial(argparse.ArgumentParser, allow_abbrev=False)
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=whole)
     for add in (_latency, _compare, _techniques, _report, _agree, _tables):
         add(commands_of)
     return parser
