@@ -126,13 +126,17 @@ def _bar(row: Row, floors: Mapping[str, Mapping[str, float]], longest: float) ->
     }
 
 
-def _stages(row: Row, floors: Mapping[str, float]) -> list[tuple[str, float, float, str]]:
-    """Of each part that the engine told: name, median seconds, share of their sum, and how much its floor explains."""
-    found = [(name, part.median) for name in PARTS if (part := row.part(name))]
-    total = sum(seconds for _, seconds in found)
+def _stages(row: Row, floors: Mapping[str, float]) -> list[View]:
+    """Of each part that the engine told: its summary, share of the sum of all, and how much its floor explains."""
+    found = [(name, part) for name in PARTS if (part := row.part(name))]
+    total = sum(part.median for _, part in found)
     return [
-        (name, seconds, 100 * seconds / total, share(floors.get(name), seconds)) for name, seconds in found
-    ]
+        {
+            "name": name, "summary": part, "spread": spread(part), "share": 100 * part.median / total,
+            "floor": share(floors.get(name), part.median),
+        }
+        for name, part in found
+    ]  # fmt: skip
 
 
 def _curve(result: Latency, along: str, fixed: str) -> View | None:

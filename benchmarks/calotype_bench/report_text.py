@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from calotype_bench import figures
@@ -10,8 +10,16 @@ from calotype_bench.figures import PARTS, Profile, distance, quantile, share, ti
 from calotype_bench.measurement import Measurement, Row, beside_best, compare
 from calotype_bench.rates import Rates
 from calotype_bench.results import Comparison, Latency, Techniques
+from calotype_bench.statistics import Summary
 
 _LABEL = 32
+_OF_PARTS: Mapping[str, Callable[[Summary], str]] = {
+    "fastest seconds of the parts": lambda part: f"{part.minimum:.4f}",
+    "median seconds of the parts": lambda part: f"{part.median:.4f}",
+    "p90 seconds of the parts": lambda part: "-" if part.p90 is None else f"{part.p90:.4f}",
+    "p99 seconds of the parts": lambda part: "-" if part.p99 is None else f"{part.p99:.4f}",
+    "spread of the parts": figures.spread,
+}
 
 
 def latency(result: Latency) -> str:
@@ -190,13 +198,16 @@ def _operators(profile: Profile) -> str:
 
 
 def _parts(rows: Sequence[Row]) -> list[str]:
-    lines = [_columns("median seconds of the parts", PARTS)]
-    for row in rows:
-        found = [row.part(name) for name in PARTS] if row.samples else []
-        if any(found):
-            lines.append(
-                _columns(row.engine.label, ("-" if part is None else f"{part.median:.4f}" for part in found))
-            )
+    """What a picture's summary tells, of each of its parts that an engine told."""
+    lines: list[str] = []
+    for head, told in _OF_PARTS.items():
+        cells = {
+            row.engine.label: [told(part) if (part := row.part(name)) is not None else "-" for name in PARTS]
+            for row in rows
+        }
+        known = {label: found for label, found in cells.items() if any(each != "-" for each in found)}
+        if known:
+            lines += [_columns(head, PARTS), *(_columns(label, found) for label, found in known.items())]
     return lines
 
 

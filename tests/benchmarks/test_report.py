@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from calotype.errors import RequestError
-from calotype_bench import figures, results, waterfall
+from calotype_bench import figures, report_text, results, waterfall
 from calotype_bench.cli import main
 from calotype_bench.fidelity import Fidelity
 from tests.benchmarks import made
@@ -144,6 +144,21 @@ def test_pictures_that_are_missing_are_refused(found: tuple[Path, Path]) -> None
     made.change(found[1], lambda content: content.update(expected=[]))
     with pytest.raises(RequestError, match="0 pictures of the reference, expected 1"):
         results.read(found[1])
+
+
+def test_parts_are_told_as_pictures_are(page: Path) -> None:
+    first = made.latency().measurements[0]
+    few = report_text.table(first)
+    assert "p90 seconds of the parts" not in few
+    assert "fastest 0.630; of the floor" in page.read_text("utf-8")
+    twice = tuple(dataclasses.replace(row, samples=row.samples * 2) for row in first.rows)
+    lines = report_text.table(dataclasses.replace(first, rows=twice)).splitlines()
+    ours = [line.split()[4] for line in lines if line.startswith("calotype")][1:]  # behind the picture's own
+    heads = [line.partition(" of the parts")[0] for line in lines if " of the parts" in line]
+    told = dict(zip(heads, ours, strict=True))
+    assert told == {
+        "fastest seconds": "0.6300", "median seconds": "0.7000", "p90 seconds": "0.7700", "spread": "3.7%"
+    }  # fmt: skip
 
 
 def test_what_drew_another_picture_is_no_step_of_the_waterfall() -> None:
