@@ -38,6 +38,13 @@ class Twice:
         """Whether the intervals, or extremes, overlap."""
         return self.one.low <= self.other.high and self.other.low <= self.one.high
 
+    @property
+    def within(self) -> bool:
+        """Whether either value lies in the other's interval, which is more than that these overlap."""
+        return self.one.low <= self.other.value <= self.one.high and (
+            self.other.low <= self.one.value <= self.other.high
+        )
+
 
 def agreement(one: Latency, other: Latency) -> list[Twice]:
     """Every ratio that both results have, of one request and to one engine. RequestError where they have none."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Measurement, Row
+from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Beside, Measurement, Row
 from calotype_bench.results import Comparison, Latency, Techniques, Variant
 from calotype_bench.statistics import Ratio, Summary, ratio
 
@@ -172,3 +172,22 @@ def untouched(result: Techniques) -> list[str]:
 
 def _seconds(variant: Variant) -> list[float]:
     return [sample for opening in variant.samples for sample in opening]
+
+
+def besides(
+    measurement: Measurement, beside: Mapping[str, Mapping[str, Beside]], told: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    """Each of our rows, its ratios to the fastest other engine at the parts `told`, and how near its pictures are."""
+    distances = {row.engine.label: distance(row.fidelity) for row in measurement.rows}
+    for label, parts in beside.items():
+        found = (parts.get(part) for part in told)
+        yield (
+            label,
+            *("-" if each is None else f"{each.ratio} {each.label}" for each in found),
+            *distances[label],
+        )
+
+
+def counted(number: int | str, name: str) -> str:
+    """A number and what it is of."""
+    return f"one {name}" if str(number) == "1" else f"{number or 'no'} {name}s"

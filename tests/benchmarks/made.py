@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.measurement import Measurement, Row
 from calotype_bench.pictures import encode
 from calotype_bench.rates import Rates
-from calotype_bench.results import Comparison, Latency, Pair, Techniques, Variant
+from calotype_bench.results import Comparison, Latency, Pair, Techniques, Variant, write
 
 MACHINE = {
     "processor": "A processor with a long name", "cores": 2, "system": "Linux-x86_64", "python": "3.11.7",
@@ -55,6 +56,30 @@ def latency() -> Latency:
     )  # fmt: skip
 
 
+def write_six(path: Path, slower: float = 1.0) -> str:
+    """A result in which the peer takes `slower` times as long as in `latency`, of six runs."""
+    found = latency()
+    measurements = []
+    for each in found.measurements:
+        ours, eager, missing = each.rows
+        samples = tuple(
+            dataclasses.replace(
+                one,
+                seconds=one.seconds * slower,
+                parts={name: seconds * slower for name, seconds in one.parts.items()},
+            )
+            for one in _six(eager)
+        )
+        rows = (
+            dataclasses.replace(ours, samples=_six(ours)),
+            dataclasses.replace(eager, samples=samples),
+            missing,
+        )
+        measurements.append(dataclasses.replace(each, rows=rows))
+    write(dataclasses.replace(found, measurements=tuple(measurements)), path)
+    return str(path)
+
+
 def comparison() -> Comparison:
     """One request through one engine, with pictures, and the noise floor."""
     expected, found = (encode(Image.new("RGB", (16, 16), (value,) * 3)) for value in (100, 101))
@@ -83,6 +108,10 @@ def techniques() -> Techniques:
             "vae_decoder": (Variant("as it is", 0, 0.0, ((1.0, 1.0), (1.0, 1.0))),),
         },
     )  # fmt: skip
+
+
+def _six(row: Row) -> tuple[Drawn, ...]:
+    return (*row.samples, row.samples[-1])
 
 
 def _row(engine: Engine, seconds: float, fidelity: Fidelity) -> Row:

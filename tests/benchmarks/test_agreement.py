@@ -9,41 +9,12 @@ import pytest
 
 from calotype_bench import results
 from calotype_bench.cli import main
-from calotype_bench.jobs import Drawn
 from calotype_bench.measurement import Row
 from tests.benchmarks import made
 
 
-def _six(row: Row) -> tuple[Drawn, ...]:
-    return (*row.samples, row.samples[-1])
-
-
-def written(path: Path, slower: float = 1.0) -> str:
-    """A result in which the peer takes `slower` times as long as in `made`, of six runs."""
-    found = made.latency()
-    measurements = []
-    for each in found.measurements:
-        ours, eager, missing = each.rows
-        samples = tuple(
-            dataclasses.replace(
-                one,
-                seconds=one.seconds * slower,
-                parts={name: seconds * slower for name, seconds in one.parts.items()},
-            )
-            for one in _six(eager)
-        )
-        rows = (
-            dataclasses.replace(ours, samples=_six(ours)),
-            dataclasses.replace(eager, samples=samples),
-            missing,
-        )
-        measurements.append(dataclasses.replace(each, rows=rows))
-    results.write(dataclasses.replace(found, measurements=tuple(measurements)), path)
-    return str(path)
-
-
 def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = written(tmp_path / "one.json"), written(tmp_path / "other.json")
+    one, other = made.write_six(tmp_path / "one.json"), made.write_six(tmp_path / "other.json")
     assert main(["agree", one, other]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[:5] == ["1", "x", "512x512,", "10", "steps"]
@@ -56,7 +27,7 @@ def test_runs_whose_intervals_overlap_agree(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_runs_that_are_apart_are_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = written(tmp_path / "one.json"), written(tmp_path / "other.json", 1.1)
+    one, other = made.write_six(tmp_path / "one.json"), made.write_six(tmp_path / "other.json", 1.1)
     assert main(["agree", one, other]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("0 of 16 intervals overlap\n")
@@ -67,7 +38,7 @@ def test_extremes_of_few_runs_are_told_and_not_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results.write(made.latency(), tmp_path / "few.json")
-    assert main(["agree", written(tmp_path / "one.json", 1.1), str(tmp_path / "few.json")]) == 1
+    assert main(["agree", made.write_six(tmp_path / "one.json", 1.1), str(tmp_path / "few.json")]) == 1
     out, err = capsys.readouterr()
     assert " apart, of few draws " in out
     assert out.endswith("0 of 0 intervals overlap\n16 ratios of fewer than 6 draws have none\n")
@@ -76,7 +47,7 @@ def test_extremes_of_few_runs_are_told_and_not_judged(
 
 def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results.write(made.comparison(), tmp_path / "pictures.json")
-    one = written(tmp_path / "one.json")
+    one = made.write_six(tmp_path / "one.json")
     assert main(["agree", one, str(tmp_path / "pictures.json")]) == 2
     assert "expected two results of calotype-bench latency" in capsys.readouterr().err
     found = made.latency()
@@ -87,7 +58,7 @@ def test_other_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_order_of_engines_does_not_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = written(tmp_path / "one.json")
+    one = made.write_six(tmp_path / "one.json")
     found = results.read(Path(one))
     assert isinstance(found, results.Latency)
     others = tuple(dataclasses.replace(each, rows=each.rows[::-1]) for each in found.measurements)
@@ -97,7 +68,7 @@ def test_the_order_of_engines_does_not_matter(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_other_requests_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, found = written(tmp_path / "one.json"), made.latency()
+    one, found = made.write_six(tmp_path / "one.json"), made.latency()
     changed = tuple(
         dataclasses.replace(each, job=dataclasses.replace(each.job, guidance_scale=2.0))
         for each in found.measurements
@@ -108,7 +79,7 @@ def test_other_requests_are_not_compared(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_other_bundles_and_machines_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, found = written(tmp_path / "one.json"), results.read(tmp_path / "one.json")
+    one, found = made.write_six(tmp_path / "one.json"), results.read(tmp_path / "one.json")
     assert isinstance(found, results.Latency)
     machine = {**found.machine, "processor": "another"}
     bundles = ({"precision": "fp32", "digest": "f" * 64},)
@@ -119,7 +90,7 @@ def test_other_bundles_and_machines_are_told(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, found = written(tmp_path / "one.json"), results.read(tmp_path / "one.json")
+    one, found = made.write_six(tmp_path / "one.json"), results.read(tmp_path / "one.json")
     assert isinstance(found, results.Latency)
     changed = tuple(
         dataclasses.replace(each, rows=(_of_version(each.rows[0], "2.1"), *each.rows[1:]))
@@ -139,7 +110,7 @@ def _of_version(row: Row, numpy: str) -> Row:
 def test_ours_are_compared_with_others_of_their_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = results.read(Path(written(tmp_path / "fp32.json")))
+    found = results.read(Path(made.write_six(tmp_path / "fp32.json")))
     assert isinstance(found, results.Latency)
     measured = found.measurements[0]
     ours, eager, _ = measured.rows

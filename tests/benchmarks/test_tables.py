@@ -90,8 +90,34 @@ def test_a_summary_is_of_several_results(tmp_path: Path) -> None:
     assert len(told) == 4  # two numbers of pictures, of two results
     assert all(line.endswith(" | 1.0e-06 | 80.0 | `latency.json` |") for line in told)
     for kinds, files in (("summary", "comparison.json"), ("beside", "latency.json latency.json")):
-        with pytest.raises(RequestError, match=r"json: a (summary|table `beside`) "):
+        with pytest.raises(RequestError, match=r"json: a table (of several|`beside`) "):
             tables.bring_up_to_date(f"<!-- table {kinds} {files} -->\n<!-- end -->\n", tmp_path)
+
+
+def test_two_runs_of_a_comparison_are_one_line(tmp_path: Path) -> None:
+    for name, slower in (("one", 1.0), ("again", 1.0), ("apart", 1.1)):
+        made.write_six(tmp_path / f"{name}.json", slower)
+    mark = "<!-- table agreement one.json again.json one.json apart.json -->\n<!-- end -->\n"
+    alike, apart = tables.bring_up_to_date(mark, tmp_path).splitlines()[3:5]
+    assert alike == "| `one.json`, `again.json` | 0.0 | 16 of 16 | 16 of 16 |  |"
+    assert apart.startswith(
+        "| `one.json`, `apart.json` | 0.0 | 0 of 16 | 0 of 16 | calotype openvino fp32 to eager "
+    )
+    assert apart.count("eager fp32, picture") == 1  # though of four requests
+    with pytest.raises(RequestError, match=r"apart\.json: expected pairs of results, found 3"):
+        tables.bring_up_to_date(mark.replace(" again.json", ""), tmp_path)
+
+
+def test_a_failure_of_any_words_is_one_cell(tmp_path: Path) -> None:
+    found = made.latency()
+    first = found.measurements[0]
+    missing = dataclasses.replace(first.rows[2], failure="expected a | b")
+    measurement = dataclasses.replace(first, rows=(*first.rows[:2], missing))
+    several = dataclasses.replace(found, measurements=(measurement,), floors=found.floors[:1])
+    results.write(several, tmp_path / "several.json")
+    written = tables.bring_up_to_date("<!-- table latency several.json -->\n<!-- end -->\n", tmp_path)
+    assert r"could not be measured: expected a \| b |" in written
+    assert "(kept as `several.json`), on A processor" in written
 
 
 def test_figures_of_other_commands_are_tables_too(tmp_path: Path) -> None:
