@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="calotype-bench", description="Measure compiled bundles beside their peers."
     )
     # options in full, as a result's command tells how it was measured
-    whole = partial(argparse.ArgumentParser, allow_abbrev=False)
+    whole: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
     commands_of = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=whole)
     for add in (_latency, _compare, _techniques, _report, _agree, _tables):
         add(commands_of)

@@ -39,9 +39,8 @@ def describe(
         value = getattr(request, name)
         if value is not None:
             described[name] = _plain(value)
-    described["num_inference_steps"] = options_of(
-        request
-    ).steps  # those of `timesteps` or `sigmas`, where given
+    # those of `timesteps` or `sigmas`, where given
+    described["num_inference_steps"] = _plain(options_of(request).steps)
     if request.sigmas is not None:
         described["sigmas"] = [float(sigma) for sigma in request.sigmas]
     described["guidance_scale"] = _plain(request.guidance)

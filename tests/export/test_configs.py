@@ -65,9 +65,8 @@ def test_what_a_schedulers_file_leaves_out_is_repaired_as_by_diffusers(
 def test_what_was_left_out_and_repaired_is_not_handed_on_to_another_scheduler(name: str, other: str) -> None:
     parts = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor")
     loaded = getattr(diffusers, name).from_config({"_class_name": name, "beta_end": 0.012})
-    pipeline: Any = diffusers.StableDiffusionPipeline(
-        **dict.fromkeys(parts), scheduler=loaded, requires_safety_checker=False
-    )
+    kind: Any = diffusers.StableDiffusionPipeline
+    pipeline = kind(**dict.fromkeys(parts), scheduler=loaded, requires_safety_checker=False)
     eager = getattr(diffusers, other).from_config(pipeline.scheduler.config).config
     chosen = schedulers.select(other, configs.repaired_scheduler({"_class_name": name, "beta_end": 0.012}, 4))
     ours = getattr(diffusers, other).from_config(chosen).config
