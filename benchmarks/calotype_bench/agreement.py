@@ -39,8 +39,13 @@ class Twice:
         return self.one.low <= self.other.high and self.other.low <= self.one.high
 
     @property
+    def subject(self) -> str:
+        """Whose ratio it is, to what, and at which part."""
+        return f"{self.engine} to {self.base}, {BESIDE[self.part]}"
+
+    @property
     def within(self) -> bool:
-        """Whether either value lies in the other's interval, which is more than that these overlap."""
+        """Whether each value lies in the other's interval, which is more than that these overlap."""
         return self.one.low <= self.other.value <= self.one.high and (
             self.other.low <= self.one.value <= self.other.high
         )

@@ -26,7 +26,6 @@ from calotype_bench import (
     rows,
 )
 from calotype_bench import latency as measuring
-from calotype_bench.figures import BESIDE
 from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.measurement import Measurement
 from calotype_bench.order import Order
@@ -151,7 +150,7 @@ def agree(options: argparse.Namespace) -> None:
         print(each)
     print(agreement.told(found))
     judged = [each for each in found if each.judged]
-    apart = [f"{each.engine} to {each.base}, {BESIDE[each.part]}" for each in judged if not each.agree]
+    apart = [each.subject for each in judged if not each.agree]
     if apart:
         raise BackendError(f"{len(apart)} of {len(judged)} intervals do not overlap: {'; '.join(apart)}")
     if not judged:

@@ -23,7 +23,7 @@ def agreements(paths: Sequence[Path]) -> str:
     for pair in zip(paths[::2], paths[1::2], strict=True):
         one, other = (_read(path) for path in pair)
         judged = [each for each in agreement(one, other) if each.judged]
-        apart = [f"{each.engine} to {each.base}, {BESIDE[each.part]}" for each in judged if not each.agree]
+        apart = [each.subject for each in judged if not each.agree]
         lines.append(
             line(
                 ", ".join(f"`{path.name}`" for path in pair),

@@ -81,7 +81,7 @@ def _tables(kinds: Sequence[str], paths: Sequence[Path]) -> str:
         message = f"{path}: a table `{'+'.join(kinds)}` cannot be made of it"
         raise RequestError(message, f"kinds are {', '.join(_KINDS)}; of `latency`, some joined by +")
     # what a result was called when it was measured may be another's name now
-    called = "" if path.name in " ".join(result.command) else f" (kept as `{path.name}`)"
+    called = "" if path.name in {Path(word).name for word in result.command} else f" (kept as `{path.name}`)"
     return "\n".join([*blocks, f"`{results.command_line(result)}`{called}, on {_where(result)}", ""])
 
 
