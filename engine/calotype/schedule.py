@@ -33,9 +33,9 @@ class ScheduleOptions:
         """How many steps they amount to, before any is left out."""
         if self.timesteps is not None:
             return len(self.timesteps)
-        return (
-            self.num_inference_steps if self.sigmas is None else len(self.sigmas) - 1
-        )  # the last is where it ends
+        if self.sigmas is not None:
+            return len(self.sigmas) - 1  # the last one is where the last step ends
+        return self.num_inference_steps
 
 
 @dataclass(frozen=True, slots=True)
