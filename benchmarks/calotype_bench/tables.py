@@ -34,7 +34,7 @@ from calotype_bench.markdown import heads, line
 from calotype_bench.measurement import Measurement, beside_best, compare
 from calotype_bench.results import Comparison, Latency, Result, Techniques
 
-_OF_LATENCY = ("latency", "beside", "operators")  # those that can be asked for together
+_OF_LATENCY = ("latency", "beside", "starts", "operators")  # those that can be asked for together
 _KINDS = (*_OF_LATENCY, "summary", "agreement", "fidelity", "techniques", *figure_tables.KINDS)
 _MARK = r"<!-- table ([\w+]+)((?: \S+\.json)+) -->"
 _BEGIN = re.compile(rf"^{_MARK}$", re.MULTILINE)
@@ -94,6 +94,8 @@ def _of_latency(result: Latency, kinds: Sequence[str]) -> list[str]:
             blocks.append(_latency(result, index))
         if "beside" in kinds:
             blocks.append(_beside(measurement))
+    if "starts" in kinds:
+        blocks.append(_starts(result.measurements[0]))
     return [*blocks, *([_operators(result)] if "operators" in kinds else [])]
 
 
@@ -129,6 +131,26 @@ def _beside(measurement: Measurement) -> str:
     near = (f"latents from {measurement.reference}", "PSNR dB")
     lines = heads("ours, over the fastest other", *(BESIDE[part] for part in told), *near)
     return "\n".join([*lines, *(line(*cells) for cells in besides(measurement, beside, told)), ""])
+
+
+def _starts(measurement: Measurement) -> str:
+    """Of a run's first job: what a user waits for, and what the process holds."""
+    lines = [
+        *heads(
+            "engine, from a cold start", "import s", "load s", "first picture s", "of UNet evaluations",
+            "peak memory GiB",
+        )
+    ]  # fmt: skip
+    for row in measurement.rows:
+        start = row.start()
+        if start is None or row.first is None:
+            continue
+        seconds = (_figure(each) for each in (start.imported, start.loaded, start.first))
+        last = row.samples[-1] if row.samples else row.first
+        lines.append(
+            line(row.engine.label, *seconds, str(row.first.evaluations), f"{last.resident_bytes / 2**30:.1f}")
+        )
+    return "\n".join([*lines, ""])
 
 
 def _caption(measurement: Measurement, alone: bool) -> str:
