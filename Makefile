@@ -62,7 +62,7 @@ bench: .venv/ready $(DEMO:%=.cache/bench/demo-%)  ## the demo checkpoint beside 
 		--title "What rewriting gains, the demo checkpoint in $$precision" \
 		-o benchmarks/results/demo-techniques-$$precision.json || exit 1; done
 	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
-	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
+	$(BUILDER)calotype-bench tables README.md benchmarks/*.md
 
 # at full size one engine at a time is in memory; many hours on two cores: STEPS=2 RUNS=3 makes it less, without intervals
 STEPS ?= 20
@@ -74,7 +74,7 @@ COMPARED_FULL = --against .cache/bench/$* --prompts benchmarks/prompts.txt --ste
 
 bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
 	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%*.json) -o .cache/bench/report-full.html
-	$(BUILDER)calotype-bench tables README.md benchmarks/README.md
+	$(BUILDER)calotype-bench tables README.md benchmarks/*.md
 
 $(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
@@ -112,8 +112,8 @@ launches: .venv/ready $(CUDA_RUNTIME)  ## count what ONNX Runtime launches on a 
 	$(BUILDER)python benchmarks/launches.py -o benchmarks/results/launches.json
 
 ifeq ($(origin PYTHON),file)
-gpu: .venv/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)
-	$(BUILDER)python -m calotype_bench.gpu -o benchmarks/results
+gpu: .venv-gpu/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)
+	.venv-gpu/bin/python -m calotype_bench.gpu -o benchmarks/results
 else
 gpu:
 	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o benchmarks/results
@@ -124,11 +124,11 @@ endif
 	$(BUILDER)pip install --quiet --no-deps --constraint constraints.txt --target $(@D) onnxruntime-gpu
 	touch $@
 
-build: .venv/ready  ## wheel and source archive
+build: .venv/ready  ## a wheel, in dist/
 	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove what the other targets made, the environments included
-	rm -rf .venv .venv-runtime .cache build dist demo/out
+	rm -rf .venv .venv-runtime .venv-gpu .cache build dist demo/out
 
 # torch comes first or in the same command: what depends on it would otherwise choose its own build
 .venv/ready: pyproject.toml constraints.txt
@@ -142,4 +142,13 @@ clean:  ## remove what the other targets made, the environments included
 	$(PYTHON) -m venv .venv-runtime
 	$(RUNTIME)pip install --quiet --constraint constraints.txt --editable '.[onnxruntime,openvino,plot]' \
 		pytest pytest-timeout pytest-xdist hypothesis onnx
+	touch $@
+
+# as .venv, with ONNX Runtime for CUDA in place of the one for CPUs: both fill the same folder
+.venv-gpu/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-gpu
+	$(if $(TORCH_INDEX),.venv-gpu/bin/pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	.venv-gpu/bin/pip install --quiet --constraint constraints.txt torch --editable '.[bench,check]'
+	.venv-gpu/bin/pip uninstall --quiet --yes onnxruntime
+	.venv-gpu/bin/pip install --quiet --constraint constraints.txt onnxruntime-gpu
 	touch $@

@@ -31,23 +31,25 @@ def test_tables_are_written_between_their_marks(tmp_path: Path) -> None:
         ("latency", "latency"),
         ("beside", "latency"),
         ("operators", "latency"),
+        ("starts", "latency"),
         ("fidelity", "comparison"),
         ("techniques", "techniques"),
     )
     text.write_text(
         "# Before\n\n"
-        + "".join(f"<!-- table {kind} {name}.json -->\nold\n<!-- end -->\n" for kind, name in marks)
+        + "".join(f"<!-- table {kind} {name}.json -->\nstale\n<!-- end -->\n" for kind, name in marks)
         + "after\n"
     )
     assert main(["tables", "--check", str(text)]) == 2
     assert main(["tables", str(text)]) == 0
     assert main(["tables", "--check", str(text)]) == 0
     written = text.read_text()
-    assert "old" not in written
+    assert "stale" not in written
     assert written.startswith("# Before\n")
     assert written.endswith("<!-- end -->\nafter\n")
     assert "| eager fp32 | 1.800 | 2.000 | - | - | 2.000 (all of 2.000 to 2.000) | 0.070 | 0.300 |" in written
     assert "| convolution |" in written
+    assert "| calotype openvino fp32 | 0.500 | 1.000 | 2.000 | 20 | 0.2 |" in written
     assert "| calotype openvino fp32 | 0.500 (all of 0.500 to 0.500) eager fp32 |" in written
     assert "eager fp32 | 1.0e-06 | 80.0 |" in written  # a ratio is not printed without its distance
     assert "| eager bf16 (noise floor) | 1 |" in written
@@ -193,7 +195,15 @@ def test_a_file_without_tables_is_refused(
     assert re.search(message, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
-def test_the_projects_own_tables_are_up_to_date(name: str) -> None:
-    assert main(["tables", "--check", str(ROOT / name)]) == 0
-    assert "<!-- table " in (ROOT / name).read_text("utf-8")
+PAGES = sorted([ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_the_projects_own_tables_are_up_to_date(page: Path) -> None:
+    assert main(["tables", "--check", str(page)]) == 0
+
+
+def test_every_result_is_named_on_a_page() -> None:
+    told = "\n".join(page.read_text("utf-8") for page in PAGES)
+    kept = [path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    assert kept and not [name for name in kept if name not in told]
