@@ -39,7 +39,7 @@ class Worker:
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         try:
             answer = self._ask({"engine": dataclasses.asdict(engine), "started": time.time()})
-        except PeerError:
+        except BaseException:  # also where the user interrupts
             self.close()
             raise
         self.ready = Ready(**answer)

@@ -112,15 +112,19 @@ def variables(interpreter: str) -> dict[str, str]:
 
 def _run(command: Sequence[str], log: Path, failure: str) -> None:
     with log.open("a", encoding="utf-8") as file:
-        found = variables(command[0])
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=variables(command[0]), start_new_session=True
+        )
         try:
-            run = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, env=found, timeout=AT_MOST, check=False
-            )
+            status = process.wait(AT_MOST)
         except subprocess.TimeoutExpired:
             raise PeerError(f"{failure}: it was not done within {AT_MOST:g} s, and was ended") from None
-    if run.returncode:
-        raise PeerError(f"{failure}: {reason(log.read_text('utf-8', 'replace'), run.returncode)}")
+        finally:  # also where the user interrupts
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # with the compilers that pip started
+                process.wait()
+    if status:
+        raise PeerError(f"{failure}: {reason(log.read_text('utf-8', 'replace'), status)}")
 
 
 def reason(said: str, status: int) -> str:

@@ -22,6 +22,7 @@ class Peer:
     environment: str = ""  # that others share with it; its own name where there is none
     unwanted: tuple[str, ...] = ()  # what comes along and breaks it
     exporter: str = ""  # the module of this package that makes a model of a checkpoint first
+    on_gpu: tuple[str, ...] = ()  # packages where it draws on a GPU; empty: the same
 
 
 # Torch for a GPU is of the build that its driver needs, as this environment has it.
@@ -37,7 +38,9 @@ PEERS: Mapping[str, Peer] = {
         exporter="draw_optimum_intel",
     ),
     "optimum-onnx": Peer(
-        ("torch", "optimum-onnx[onnxruntime]==0.1.0", "diffusers<0.36"), exporter="draw_optimum_onnx"
+        ("torch", "optimum-onnx[onnxruntime]==0.1.0", "diffusers<0.36"),
+        exporter="draw_optimum_onnx",
+        on_gpu=("torch", "optimum-onnx[onnxruntime-gpu]==0.1.0", "diffusers<0.36"),
     ),
     "stable-diffusion.cpp": Peer(("stable-diffusion-cpp-python==0.4.7", "numpy")),
 }
@@ -71,7 +74,8 @@ def prepare(engine: Engine, say: Say) -> tuple[str, str]:
     if here or not peer.packages:
         return sys.executable, engine.path
     name = peer.environment or engine.name
-    interpreter = environments.python(name, peer.packages, peer.unwanted, say)
+    packages = peer.packages if engine.device == "cpu" else peer.on_gpu or peer.packages
+    interpreter = environments.python(name, packages, peer.unwanted, say)
     if not peer.exporter:
         return interpreter, engine.path
     return interpreter, environments.exported(engine.name, interpreter, peer.exporter, Path(engine.path), say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import time
@@ -27,12 +28,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_an_environment_is_made_once(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[Sequence[str]] = []
-
-    def run(command: Sequence[str], **settings: object) -> subprocess.CompletedProcess[str]:
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(environments, "_run", lambda command, *_: commands.append(command))
     first = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
     again = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
     other = environments.python("peer", ("torch", "thing==2"), (), said.append)
@@ -66,18 +62,21 @@ def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
 def test_an_export_that_does_not_end_is_ended(
     said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "AT_MOST", 0.5)
+    monkeypatch.setattr(environments, "AT_MOST", 5.0)
     monkeypatch.setattr(environments, "PACKAGE", tmp_path / "calotype_bench")
     environments.PACKAGE.mkdir()
     (environments.PACKAGE / "__init__.py").touch()
-    (environments.PACKAGE / "endless.py").write_text("import time; time.sleep(600)")
+    held = tmp_path / "held"
+    sleeping = "import fcntl, sys, time; fcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX); time.sleep(600)"
+    starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeping!r}, {str(held)!r}])"
+    (environments.PACKAGE / "endless.py").write_text(starting)
     (tmp_path / "checkpoint").mkdir()
     begun = time.monotonic()
-    with pytest.raises(
-        PeerError, match=r"peer cannot export .*: it was not done within 0.5 s, and was ended"
-    ):
+    with pytest.raises(PeerError, match=r"peer cannot export .*: it was not done within 5 s, and was ended"):
         environments.exported("peer", sys.executable, "endless", tmp_path / "checkpoint", said.append)
     assert time.monotonic() - begun < 60
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError while what it started lives
 
 
 @pytest.mark.parametrize(
@@ -97,6 +96,16 @@ def test_peers_run_in_environments_of_their_own(
     monkeypatch.setitem(vars(peers), "PEERS", PEERS)
     monkeypatch.setattr(environments, "python", lambda name, *_: name)
     assert peers.prepare(engine, lambda _: None) == (expected, "x")
+
+
+def test_a_peer_on_a_gpu_has_the_packages_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[tuple[str, ...]] = []
+    monkeypatch.setattr(environments, "python", lambda _, packages, *__: wanted.append(packages) or "python")
+    monkeypatch.setattr(environments, "exported", lambda *_: "model")
+    for device in ("cpu", "cuda:1"):
+        peers.prepare(Engine("optimum-onnx", "x", device=device), lambda _: None)
+        peers.prepare(Engine("optimum-intel", "x", device=device), lambda _: None)
+    assert ["onnxruntime-gpu" in " ".join(each) for each in wanted] == [False, False, True, False]
 
 
 def test_diffusers_is_the_one_that_is_exported_from(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

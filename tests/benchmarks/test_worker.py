@@ -24,6 +24,19 @@ def test_a_worker_that_is_killed_says_by_what() -> None:
             worker.draw(JOB)
 
 
+def test_a_worker_ends_where_the_user_interrupts_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Worker] = []
+
+    def interrupted(self: Worker, _: object) -> Any:
+        begun.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "_ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Worker(CALOTYPE)
+    assert begun[0].ended
+
+
 def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
     with Worker(CALOTYPE) as worker, pytest.raises(PeerError, match="num_inference_steps"):
         worker.draw(Job("x", 0, 0))

@@ -1,0 +1,56 @@
+"""What results say of a machine, and how the command ends on it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calotype_bench import machine
+
+
+def test_time_that_others_got_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([(100, 10_000), (125, 11_000)])
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    assert machine.Watch().describe()["stolen"] == 0.025
+
+
+def test_a_system_that_tells_no_ticks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_ticks", lambda: (0, 0))
+    found = machine.Watch().describe()
+    assert found["stolen"] is None
+    assert len(found["load_before"]) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="no /proc")
+def test_ticks_are_the_systems() -> None:
+    stolen, total = machine._ticks()
+    assert 0 <= stolen < total
+
+
+_WAITING = """
+import sys, tempfile, time
+from calotype_bench import cli, commands
+
+def wait(options):
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+        print(folder, flush=True)
+        time.sleep(60)
+
+commands.tables = wait
+sys.exit(cli.main(["tables", "x.md"]))
+"""
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_command_in_order(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+    command = [sys.executable, "-c", _WAITING, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert Path(process.stdout.readline().strip()).is_dir()
+        process.send_signal(sent)
+        assert process.wait(30) == status
+    assert not [*tmp_path.iterdir()]
