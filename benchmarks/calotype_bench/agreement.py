@@ -72,7 +72,10 @@ def differences(one: Latency, other: Latency) -> list[str]:
     alike = (
         ("the bundles", one.bundles, other.bundles),
         ("the processors", one.machine["processor"], other.machine["processor"]),
+        ("the numbers of cores", one.machine["cores"], other.machine["cores"]),
         ("the pictures to warm up", one.warm_up, other.warm_up),
+        ("the threads of engines", *(_set(each, "threads") for each in (one, other))),
+        ("the devices of engines", *(_set(each, "device") for each in (one, other))),
     )
     versions = (_versions(one), _versions(other))
     apart = (
@@ -125,6 +128,11 @@ def _pairs(drew: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 def _subjects(found: Mapping[_Place, _Told]) -> str:
     return ", ".join(dict.fromkeys(f"{engine} to {base}" for _, engine, base, _ in found)) or "nothing"
+
+
+def _set(result: Latency, option: str) -> set[object]:
+    """What the engines were given."""
+    return {getattr(row.engine, option) for each in result.measurements for row in each.rows}
 
 
 def _versions(result: Latency) -> dict[str, Mapping[str, str]]:

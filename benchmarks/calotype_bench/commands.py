@@ -49,15 +49,15 @@ def latency(options: argparse.Namespace) -> None:
     speed = partial(
         rates.measure, floor.precisions(bundles, engines), options.device, options.threads, options.timeout
     )
-    before = machine.load()
+    watch = machine.Watch(options.device)
     found, taken = speed(), tuple[Measurement, ...]()
     drawing = measuring.measure(
         engines, _jobs(options, bundles[0]), _order(options), progress.TERMINAL, rows.exact(options, engines)
     )
     for taken in drawing:
-        _keep(_measured(options, bundles, before, taken, found), partly)
-        found = rates.best_of(found, speed())  # the machine may have been slower before
-    result = _measured(options, bundles, before, taken, found)
+        _keep(_measured(options, bundles, watch, taken, found), partly)
+        found = rates.at_best(found, speed, partial(print, file=sys.stderr))
+    result = _measured(options, bundles, watch, taken, found)
     if not options.no_operators:
         result = dataclasses.replace(result, operators=_operators(options, taken[0]))
     _keep(result, options.output)
@@ -87,11 +87,12 @@ def compare(options: argparse.Namespace) -> None:
         for prompt in _prompts(options.prompts)
         for seed in options.seeds
     ]
+    watch = machine.Watch(options.device)
     outcome = comparing.compare(engines, jobs, options.pictures, progress.TERMINAL, options.timeout)
     result = Comparison(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
-        machine=machine.describe(options.device),
+        machine=watch.describe(),
         bundles=rows.described(bundles),
         reference=engines[0].label,
         noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
@@ -112,12 +113,13 @@ def techniques(options: argparse.Namespace) -> None:
     backend = backends.choose("openvino", bundle.manifest.precision)
     from calotype_bench import techniques as gaining  # imports openvino
 
+    watch = machine.Watch()
     plan = gaining.Plan(options.runs, options.openings, options.threads)
     found = gaining.measure(bundle, plan, progress.counted)
     result = Techniques(
         title=options.title or options.bundle.name,
         command=("calotype-bench", *options.arguments),
-        machine=machine.describe(),
+        machine=watch.describe(),
         bundles=rows.described([bundle]),
         backend=backend,
         programs=found,
@@ -190,7 +192,7 @@ def _order(options: argparse.Namespace) -> Order:
 def _measured(
     options: argparse.Namespace,
     bundles: Sequence[Bundle],
-    before: Sequence[float],
+    watch: machine.Watch,
     taken: Sequence[Measurement],
     found: Mapping[str, rates.Rates],
 ) -> Latency:
@@ -198,7 +200,7 @@ def _measured(
     return Latency(
         title=options.title or options.bundles[0].name,
         command=("calotype-bench", *options.arguments),
-        machine={**machine.describe(options.device), "load_before": before},
+        machine=watch.describe(),
         bundles=rows.described(bundles),
         measurements=tuple(taken),
         rates=found,

@@ -15,7 +15,7 @@ from calotype_bench import fidelity, peers
 from calotype_bench.conversation import TIMEOUT
 from calotype_bench.environments import PeerError
 from calotype_bench.jobs import Engine, Job
-from calotype_bench.order import SILENT, Reports
+from calotype_bench.order import SILENT, WARM_UPS, Reports
 from calotype_bench.pictures import encode
 from calotype_bench.results import Pair
 
@@ -51,6 +51,10 @@ def compare(
             place.mkdir()
             try:
                 with peers.opened(engine, reports.say, timeout) as worker:
+                    for _ in range(WARM_UPS if engine.device != "cpu" else 0):
+                        worker.draw(
+                            jobs[0]
+                        )  # what is compared comes of recorded graphs, as users' pictures do
                     for number, job in enumerate(jobs):
                         worker.draw(job, str(_file(place, number)))
                         reports.progress(index * len(jobs) + number + 1, total, engine.label)

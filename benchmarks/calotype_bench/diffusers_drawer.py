@@ -19,6 +19,12 @@ from calotype_bench.worker import resident_bytes, save_drawn
 SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "pndm": "PNDMScheduler"}
 
 
+def limit_threads(threads: int) -> None:
+    """Of torch: whatever a pipeline does in it, if only its scheduler and its safety checker."""
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(threads)
+
+
 class DiffusersDrawer:
     """`packages` are those whose versions matter; `prepare` is called before each job.
 
@@ -71,7 +77,7 @@ class DiffusersDrawer:
         device = self._torch.cuda.max_memory_allocated() if self._on_gpu else 0
         return Drawn(
             seconds, parts, clock.device(), evaluations, resident_bytes(), device,
-            self._energy.joules, clock.count * self._lap_seconds,
+            self._energy.joules, clock.count * self._lap_seconds, clock_mhz=self._energy.clock_mhz(),
         )  # fmt: skip
 
     def _run(self, job: Job) -> Any:

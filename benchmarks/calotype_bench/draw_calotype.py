@@ -29,13 +29,15 @@ def load(engine: Engine) -> Drawer:
 
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
-        self._held = Held(device_bytes_in_use if engine.device != "cpu" else lambda: 0)
+        on = backends.BackendOptions(engine.device)
+        if on.kind == "cuda":
+            Device(on.index)  # makes it the GPU whose memory is asked for
+        self._held = Held(device_bytes_in_use if on.kind == "cuda" else lambda: 0)
         with self._held.watching():
             self._pipeline = Pipeline.load(
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
             )
         self._energy = energy.Meter()
-        on = backends.BackendOptions(engine.device)
         events = stopwatch_cost(Device(on.index)) if on.kind == "cuda" else 0.0
         self._lap_seconds = laps.cost() + events  # as the pipeline and its programs time what they run
         self.backend = self._pipeline.backend
@@ -58,7 +60,7 @@ class _Drawer:
         measuring = runs * self._lap_seconds
         return Drawn(
             seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,
-            self._energy.joules, measuring,
+            self._energy.joules, measuring, clock_mhz=self._energy.clock_mhz(),
         )  # fmt: skip
 
 

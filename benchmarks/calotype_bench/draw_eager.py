@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer
+from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.worker import Drawer
 
@@ -33,7 +33,7 @@ def load(engine: Engine) -> Drawer:
     in float32.
     """
     if engine.threads is not None:
-        torch.set_num_threads(engine.threads)
+        limit_threads(engine.threads)
     if engine.device == "cpu" and engine.timed and engine.dtype != "fp32":
         check_kernels(engine.dtype, product_seconds(torch.float32), product_seconds(DTYPES[engine.dtype]))
     on_gpu = engine.device != "cpu"

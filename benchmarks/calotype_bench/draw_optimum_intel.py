@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer
+from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.worker import Drawer
 
@@ -26,6 +26,7 @@ def load(engine: Engine) -> Drawer:
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[engine.dtype]}
     if engine.threads is not None:
         options["INFERENCE_NUM_THREADS"] = engine.threads
+        limit_threads(engine.threads)
     pipeline = library(engine).from_pretrained(
         engine.path, compile=False, device=engine.device.upper(), ov_config=options
     )

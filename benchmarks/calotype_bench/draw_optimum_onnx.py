@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer
+from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
 from calotype_bench.jobs import Engine
 from calotype_bench.worker import Drawer
 
@@ -31,6 +31,9 @@ def load(engine: Engine) -> Drawer:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if engine.threads is not None:
         options.intra_op_num_threads = engine.threads
+        limit_threads(engine.threads)
+    if engine.device != "cpu":
+        runtime.preload_dlls()  # CUDA and cuDNN of pip's packages
     pipeline = library(engine).from_pretrained(
         engine.path, provider=PROVIDERS[engine.device.partition(":")[0]], session_options=options
     )

@@ -1,4 +1,4 @@
-"""Joules that the machine says it used: RAPL of the processor's packages and NVML of the GPUs, where they tell."""
+"""What the machine says of itself: joules, by RAPL of the processor's packages and NVML of the GPUs, and clocks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 RAPL = Path("/sys/class/powercap")
+_SM_CLOCK = 1  # NVML_CLOCK_SM
 
 
 class Meter:
@@ -18,6 +19,20 @@ class Meter:
         self._packages = [path for path in sorted(rapl.glob("intel-rapl:?")) if _is_package(path)]
         self._gpus = _Gpus(nvml)
         self.joules: float | None = None  # of the last `measuring`
+
+    @property
+    def counters(self) -> list[str]:
+        """Whose joules are added up: a GPU's alone say little of a machine's."""
+        gpus = (f"GPU {index}" for index, _ in enumerate(self._gpus.millijoules()))
+        return [*((path / "name").read_text().strip() for path in self._packages), *gpus]
+
+    def clock_mhz(self) -> int | None:
+        """Of the fastest GPU's multiprocessors now; None where none tells."""
+        return max(self._gpus.clocks("nvmlDeviceGetClockInfo"), default=None)
+
+    def most_mhz(self) -> int | None:
+        """That it may reach."""
+        return max(self._gpus.clocks("nvmlDeviceGetMaxClockInfo"), default=None)
 
     @contextmanager
     def measuring(self) -> Generator[None]:
@@ -63,6 +78,15 @@ class _Gpus:
         for handle in self._handles:
             value = ctypes.c_ulonglong()
             if self._library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(value)) == 0:
+                found.append(value.value)
+        return found
+
+    def clocks(self, function: str) -> list[int]:
+        """What `function` says of the multiprocessors' clock in MHz, by GPU that tells."""
+        found: list[int] = []
+        for handle in self._handles:
+            value = ctypes.c_uint()
+            if getattr(self._library, function)(handle, _SM_CLOCK, ctypes.byref(value)) == 0:
                 found.append(value.value)
         return found
 

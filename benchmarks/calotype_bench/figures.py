@@ -188,6 +188,23 @@ def besides(
         )
 
 
+def other_versions(result: Latency) -> list[str]:
+    """In words, where a peer's OpenVINO or ONNX Runtime is of another version than ours."""
+    ready = {
+        row.engine: row.ready.versions
+        for measurement in result.measurements
+        for row in measurement.rows
+        if row.ready is not None
+    }
+    ours = next((versions for engine, versions in ready.items() if engine.name == "calotype"), {})
+    return [
+        f"{engine.label} has {library} {version}, and ours {ours[library]}"
+        for engine, versions in ready.items()
+        for library, version in versions.items()
+        if library in ("openvino", "onnxruntime") and ours.get(library, version) != version
+    ]
+
+
 def counted(number: int | str, name: str) -> str:
     """A number and what it is of."""
     return f"one {name}" if str(number) == "1" else f"{number or 'no'} {name}s"

@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument(
         "--keep",
         type=Path,
-        metavar="DRAFTS",
+        metavar="BUNDLES",
         help="where models are made, and found again (default: a temporary folder)",
     )
     options = parser.parse_args()

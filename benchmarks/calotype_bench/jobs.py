@@ -66,9 +66,10 @@ class Drawn:
     evaluations: int  # of the UNet, a picture
     resident_bytes: int  # the process's peak so far
     device_bytes: int  # of the GPU, taken by this engine; 0 on a CPU
-    joules: float | None  # of the whole machine meanwhile; None where it does not tell
+    joules: float | None  # meanwhile, of what the machine has counters for; None where it has none
     measuring_seconds: float  # what it cost to time the parts
     opening: int = 0  # in which process of its engine it was drawn
+    clock_mhz: int | None = None  # of the GPU's multiprocessors when it was done; None where it does not tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,24 @@ from calotype.backends import BackendOptions
 from calotype.backends._cuda_device import machine as gpu_machine
 from calotype.backends._host import processor
 from calotype.errors import CalotypeError
+from calotype_bench import energy
 from calotype_bench.worker import cores
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
     """The machine, as far as it changes figures, its GPU where that is what is measured, the code, and when it was."""
+    meter = energy.Meter()
     found: dict[str, Any] = {
         "processor": processor(),
         "cores": cores(),
         "memory_bytes": _memory_bytes(),
         "system": f"{platform.system()}-{platform.machine()}",
         "python": platform.python_version(),
-        "load": load(),
+        "load": _load(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
+        "energy": meter.counters,
+        "clock_mhz": meter.most_mhz(),
     }
     if device != "cpu":
         try:
@@ -37,9 +41,35 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     return found
 
 
-def load() -> list[float]:
+class Watch:
+    """What a machine did while something was measured, from when this is made."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._load = _load()
+        self._ticks = _ticks()
+
+    def describe(self) -> dict[str, Any]:
+        """What `describe` does, the load before, and the share of its cores' time that a virtual machine did not get
+        though it had work, None where the system does not tell.
+        """
+        stolen, total = (now - before for now, before in zip(_ticks(), self._ticks, strict=True))
+        share = stolen / total if total else None
+        return {**describe(self._device), "load_before": self._load, "stolen": share}
+
+
+def _load() -> list[float]:
     """How many processes were running or waiting for a core, in the last minute, five and fifteen."""
     return list(os.getloadavg())
+
+
+def _ticks() -> tuple[int, int]:
+    """Since the machine started, of all cores: what others got in their place, and all there were. proc(5)."""
+    try:
+        found = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0, 0
+    return found[7], sum(found)  # user, nice, system, idle, iowait, irq, softirq, steal
 
 
 def _memory_bytes() -> int:

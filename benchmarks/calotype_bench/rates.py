@@ -19,12 +19,19 @@ from calotype_bench.environments import reason, variables
 if TYPE_CHECKING:
     import torch
 
+Made = Callable[[int], Callable[[], object]]  # of a size, what is run
+Timed = Callable[[Made, Sequence[int]], tuple[int, float]]  # of sizes, the one taken and seconds of a run
+
 _RUNS = 7
 # Of square matrices, and pixels of a picture's side. The last is large enough to fill the machine and small enough to
 # be quick, but not where there are no kernels (bfloat16 in torch without AVX-512: 0.3 GFLOP/s).
 _SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 8192)}
 _PIXELS = (8, 16, 32, 64)
 _SHORT = 0.1  # seconds: what takes no longer is tried at its next size
+_AT_ONCE = {
+    "cpu": 1,
+    "cuda": 20,
+}  # launched one behind another before a GPU is waited for, which takes microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,18 @@ class Rates:
         return Rates(max(self.product, other.product), max(self.convolution, other.convolution))
 
 
-def best_of(one: Mapping[str, Rates], other: Mapping[str, Rates]) -> dict[str, Rates]:
-    """Of two measurements in the same precisions, the better rates."""
-    return {precision: rate.better(other[precision]) for precision, rate in one.items()}
+def at_best(
+    found: Mapping[str, Rates], measured: Callable[[], Mapping[str, Rates]], say: Callable[[str], None]
+) -> Mapping[str, Rates]:
+    """The better of the rates that were found and those of now, in the same precisions; where these cannot be measured,
+    the former: no reason to lose what took hours.
+    """
+    try:
+        now = measured()
+    except BackendError as error:
+        say(f"what was measured before is kept: {error.message}")
+        return found
+    return {precision: rate.better(now[precision]) for precision, rate in found.items()}
 
 
 def measure(
@@ -129,33 +145,36 @@ def _measured(device: str, dtype: torch.dtype) -> Rates:
         return lambda: torch.nn.functional.conv2d(picture, kernel, padding=1)
 
     products = (product, pointwise) if device == "cpu" else (product,)  # MKL leaves AVX-512 alone on AMD's
+    kind = device.partition(":")[0]
+    timed = partial(best, wait=wait, at_once=_AT_ONCE[kind])
     return Rates(
-        fastest(products, _SIDES[device.partition(":")[0]], lambda side: 2 * side**3, wait),
-        fastest((convolution,), _PIXELS, lambda pixels: 2 * batch * pixels**2 * channels**2 * 9, wait),
+        fastest(products, _SIDES[kind], lambda side: 2 * side**3, timed),
+        fastest((convolution,), _PIXELS, lambda pixels: 2 * batch * pixels**2 * channels**2 * 9, timed),
     )
 
 
 def fastest(
-    ways: Sequence[Callable[[int], Callable[[], object]]],
-    sizes: Sequence[int],
-    operations: Callable[[int], int],
-    wait: Callable[[], None],
+    ways: Sequence[Made], sizes: Sequence[int], operations: Callable[[int], int], timed: Timed
 ) -> float:
-    """Operations a second of the fastest of some ways to do the same, each at the size that `best` takes."""
-    return max(operations(size) / seconds for size, seconds in (best(made, sizes, wait) for made in ways))
+    """Operations a second of the fastest of some ways to do the same, each at the size that `timed` takes."""
+    return max(operations(size) / seconds for size, seconds in (timed(made, sizes) for made in ways))
 
 
 def best(
-    made: Callable[[int], Callable[[], object]], sizes: Sequence[int], wait: Callable[[], None]
+    made: Made, sizes: Sequence[int], wait: Callable[[], None] = lambda: None, at_once: int = 1
 ) -> tuple[int, float]:
-    """The size taken, and median seconds of the faster half of some runs: the machine without its worst moments."""
+    """The size taken, and median seconds of the faster half of some runs: the machine without its worst moments.
+
+    A run is timed as a share of `at_once` launched one behind another, and waited for together.
+    """
 
     def timed(run: Callable[[], object]) -> float:
         wait()
         begun = time.perf_counter()
-        run()
+        for _ in range(at_once):
+            run()
         wait()
-        return time.perf_counter() - begun
+        return (time.perf_counter() - begun) / at_once
 
     size, *larger = sizes
     run = made(size)

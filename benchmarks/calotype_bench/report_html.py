@@ -120,6 +120,7 @@ def _bar(row: Row, floors: Mapping[str, Mapping[str, float]], longest: float) ->
         "stages": _stages(row, floors.get(row.engine.dtype, {})),
         "memory": (last.resident_bytes / 2**20, last.device_bytes / 2**20),
         "joules": row.joules(),
+        "clock": last.clock_mhz,
         "cost": last.measuring_seconds / last.seconds,
         "start": row.start(),
         "first_evaluations": row.first and row.first.evaluations,
@@ -140,19 +141,27 @@ def _stages(row: Row, floors: Mapping[str, float]) -> list[View]:
 
 
 def _curve(result: Latency, along: str, fixed: str) -> View | None:
-    """Median seconds of each engine along steps or batch, where there are several, at the smallest of the other."""
+    """Median seconds of each engine along steps or batch, where there are several, at the smallest of the other; of
+    those that drew the reference's picture, as far as that is known.
+    """
     least = min(getattr(each.job, fixed) for each in result.measurements)
     chosen = [each for each in result.measurements if getattr(each.job, fixed) == least]
     marks = sorted({getattr(each.job, along) for each in chosen})
     if len(marks) < 2:
         return None
     lines: dict[str, list[tuple[float, float]]] = {}
+    near: dict[str, str] = {}
+    apart: dict[str, None] = {}
     for measurement in sorted(chosen, key=lambda each: getattr(each.job, along)):
         for row in measurement.rows:
-            if row.samples:
+            if row.samples and row.fidelity is not None and not row.faithful:
+                apart[row.engine.label] = None
+            elif row.samples:
                 point = (float(getattr(measurement.job, along)), row.summary().median)
                 lines.setdefault(row.engine.label, []).append(point)
-    return {"along": along, "fixed": fixed, "at": least, "svg": pictures.curves(lines, along)}
+                near[row.engine.label] = told_distance(row.fidelity)
+    shown = {"near": near, "apart": list(apart), "reference": chosen[0].reference}
+    return {"along": along, "fixed": fixed, "at": least, "svg": pictures.curves(lines, along), **shown}
 
 
 def _comparison(result: Comparison) -> View:

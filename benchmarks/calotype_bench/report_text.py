@@ -33,6 +33,7 @@ def latency(result: Latency) -> str:
         ]
     pieces += [starts(measurement.rows) for measurement in result.measurements[:1]]
     pieces += [_operators(profile) for profile in figures.profiles(result)]
+    pieces += ["\n".join(figures.other_versions(result))]
     return "\n\n".join(piece for piece in pieces if piece)
 
 

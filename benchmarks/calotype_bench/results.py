@@ -23,7 +23,12 @@ from calotype_bench.peers import PRECISIONS
 from calotype_bench.rates import Rates
 
 FORMAT_VERSION = 2
-TIMED = "wall seconds from the call until the picture is a numpy array; nothing is encoded or written"
+TIMED = (
+    "wall seconds from the call until the picture is a numpy array; nothing is encoded or written. Of the "
+    "parts, ours are runs of programs, with guidance and the solver in unet_step, and copying into and out of "
+    "them in runtime; those of diffusers' pipelines are calls of a network's forward or decode, with guidance "
+    "and the scheduler in runtime"
+)
 _MACHINE = frozenset({"processor", "cores", "system", "python", "load", "date"})
 _GPU = frozenset({"gpu", "compute_capability", "driver"})
 Seconds = Mapping[str, float]
@@ -171,6 +176,9 @@ def _check_machine(found: Mapping[str, Any]) -> None:
         raise KeyError(f"machine.{min(missing)}")
     typed.build(tuple[float, ...], found["load"], "machine.load")
     typed.build(tuple[float, ...], found.get("load_before", []), "machine.load_before")
+    typed.build(float | None, found.get("stolen"), "machine.stolen")
+    typed.build(int | None, found.get("clock_mhz"), "machine.clock_mhz")
+    typed.build(tuple[str, ...], found.get("energy", []), "machine.energy")
 
 
 def _check(found: Result) -> None:

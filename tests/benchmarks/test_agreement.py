@@ -89,6 +89,30 @@ def test_other_bundles_and_machines_are_told(tmp_path: Path, capsys: pytest.Capt
     assert out[:2] == ["the bundles are not the same", "the processors are not the same"]
 
 
+def test_other_threads_and_cores_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, found = made.write_six(tmp_path / "one.json"), results.read(tmp_path / "one.json")
+    assert isinstance(found, results.Latency)
+    changed = tuple(
+        dataclasses.replace(
+            each,
+            rows=tuple(
+                dataclasses.replace(row, engine=dataclasses.replace(row.engine, threads=1, device="cuda"))
+                for row in each.rows
+            ),
+        )
+        for each in found.measurements
+    )
+    machine = {**found.machine, "cores": 8}
+    other = dataclasses.replace(found, machine=machine, measurements=changed)
+    results.write(other, tmp_path / "other.json")
+    assert main(["agree", one, str(tmp_path / "other.json")]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "the numbers of cores are not the same",
+        "the threads of engines are not the same",
+        "the devices of engines are not the same",
+    ]
+
+
 def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, found = made.write_six(tmp_path / "one.json"), results.read(tmp_path / "one.json")
     assert isinstance(found, results.Latency)

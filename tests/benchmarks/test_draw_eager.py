@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from calotype_bench.diffusers_drawer import limit_threads
 from calotype_bench.draw_eager import check_kernels, load, product_seconds
 from calotype_bench.jobs import Engine, Job
 from tests.bundles import checkpoint
@@ -32,6 +33,16 @@ def test_the_product_is_timed_in_the_precision_asked_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "ones", kept)
     assert 0 < product_seconds(torch.float64) < 10
     assert [each.dtype for each in made] == [torch.float64] * 2
+
+
+def test_threads_are_as_many_as_were_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        for number in (3, 2):
+            limit_threads(number)
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_every_network_is_compiled_and_each_in_its_part(monkeypatch: pytest.MonkeyPatch) -> None:

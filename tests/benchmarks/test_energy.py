@@ -1,7 +1,9 @@
-"""Joules, where a machine counts them."""
+"""Joules and clocks, where a machine tells them."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,49 @@ def test_timing_a_call_costs_microseconds_and_is_counted() -> None:
     assert laps.wall()["part"] > 0
     assert laps.device() == {}
     assert 0 < cost() < 1e-3
+
+
+_NVML = """
+#include <stdint.h>
+static unsigned long long spent = 5000;
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(intptr_t)(index + 1); return 0; }
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *value) {
+    if ((intptr_t)handle == 2) return 3; /* the second one does not count */
+    *value = spent += 1500;
+    return 0;
+}
+int nvmlDeviceGetClockInfo(void *handle, int type, unsigned *clock) {
+    *clock = 1000 + 100 * type + (unsigned)(intptr_t)handle;
+    return 0;
+}
+int nvmlDeviceGetMaxClockInfo(void *handle, int type, unsigned *clock) { *clock = 1980; return handle ? 0 : type; }
+"""
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if not shutil.which("cc"):
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("nvml")
+    (folder / "nvml.c").write_text(_NVML)
+    command = ["cc", "-shared", "-fPIC", "-o", str(folder / "libnvml.so"), str(folder / "nvml.c")]
+    subprocess.run(command, check=True)
+    return str(folder / "libnvml.so")
+
+
+def test_a_gpu_s_joules_and_clock_are_its_driver_s(tmp_path: Path, nvml: str) -> None:
+    meter = Meter(tmp_path, nvml)
+    with meter.measuring():
+        pass
+    assert meter.joules == pytest.approx(1.5)
+    assert meter.counters == ["GPU 0"]
+    assert (meter.clock_mhz(), meter.most_mhz()) == (1102, 1980)
+
+
+def test_a_machine_without_gpus_has_no_clock_of_theirs(tmp_path: Path) -> None:
+    package(tmp_path, 0, 0)
+    meter = Meter(tmp_path, "no-such-library.so")
+    assert (meter.clock_mhz(), meter.most_mhz()) == (None, None)
+    assert meter.counters == ["package-0"]

@@ -85,18 +85,33 @@ def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> N
     def made(size: int) -> Callable[[], object]:
         return lambda: [tried.append(size), time.sleep(0.11 if size == 3 else 0.001)]
 
-    assert rates.best(made, (1, 2), lambda: None)[0] == 2
-    size, seconds = rates.best(made, (1, 3, 4), lambda: None)
+    assert rates.best(made, (1, 2))[0] == 2
+    size, seconds = rates.best(made, (1, 3, 4))
     assert size == 3
     assert 0.11 < seconds < 1
     assert 4 not in tried
+
+
+def test_what_is_launched_at_once_is_waited_for_once_and_shares_the_time() -> None:
+    done: list[str] = []
+
+    def made(_: int) -> Callable[[], object]:
+        return lambda: done.append("run")
+
+    def wait() -> None:
+        done.append("wait")
+        time.sleep(0.01)
+
+    _, seconds = rates.best(made, (1,), wait, at_once=5)
+    assert done[:7] == ["wait", *["run"] * 5, "wait"]
+    assert 0.01 / 5 < seconds < 0.01
 
 
 def test_of_several_ways_to_do_the_same_the_fastest_counts() -> None:
     def taking(seconds: float) -> Callable[[int], Callable[[], object]]:
         return lambda size: lambda: time.sleep(size * seconds)
 
-    found = rates.fastest((taking(0.04), taking(0.01)), (1, 2), lambda size: 100 * size, lambda: None)
+    found = rates.fastest((taking(0.04), taking(0.01)), (1, 2), lambda size: 100 * size, rates.best)
     assert 100 / 0.04 < found <= 100 / 0.01
 
 
@@ -116,3 +131,17 @@ def test_half_precision_is_no_slower_than_float32_which_can_stand_for_it() -> No
 
 def test_a_machine_is_as_fast_as_at_its_best() -> None:
     assert Rates(3, 5).better(Rates(4, 2)) == Rates(4, 5)
+    said: list[str] = []
+    before = {"fp32": Rates(3, 5)}
+    assert rates.at_best(before, lambda: {"fp32": Rates(4, 2)}, said.append) == {"fp32": Rates(4, 5)}
+    assert said == []
+
+
+def test_what_was_measured_is_not_lost_where_a_rate_cannot_be_measured_again() -> None:
+    def broken() -> dict[str, Rates]:
+        raise BackendError("out of memory")
+
+    said: list[str] = []
+    before = {"fp32": Rates(3, 5)}
+    assert rates.at_best(before, broken, said.append) == before
+    assert said == ["what was measured before is kept: out of memory"]

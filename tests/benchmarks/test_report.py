@@ -42,6 +42,35 @@ def test_a_page_needs_nothing_from_elsewhere(page: Path) -> None:
     assert "url(" not in text.replace("url(#", "")
 
 
+def test_a_curve_has_distances_and_leaves_out_what_drew_another_picture(page: Path, tmp_path: Path) -> None:
+    near = "From eager fp32: calotype openvino fp32 latents 1.0e-06, pictures 80.0 dB; eager fp32 "
+    assert near in page.read_text("utf-8")
+    assert "Left out, since" not in page.read_text("utf-8")
+    found = made.latency()
+    far = Fidelity(0.9, 0.5, 9.0, 0.2, 200)
+    measurements = tuple(
+        dataclasses.replace(each, rows=(dataclasses.replace(each.rows[0], fidelity=far), *each.rows[1:]))
+        for each in found.measurements
+    )
+    results.write(dataclasses.replace(found, measurements=measurements), tmp_path / "far.json")
+    assert main(["report", str(tmp_path / "far.json"), "-o", str(tmp_path / "far.html")]) == 0
+    written = (tmp_path / "far.html").read_text("utf-8")
+    assert "Left out, since they drew other pictures: calotype openvino fp32." in written
+    assert near not in written
+
+
+def test_what_a_machine_tells_of_itself_is_on_the_page(tmp_path: Path) -> None:
+    told = {"stolen": 0.025, "energy": ["package-0", "GPU 0"], "clock_mhz": 1980}
+    found = made.latency()
+    results.write(dataclasses.replace(found, machine={**found.machine, **told}), tmp_path / "told.json")
+    assert main(["report", str(tmp_path / "told.json"), "-o", str(tmp_path / "told.html")]) == 0
+    written = (tmp_path / "told.html").read_text("utf-8")
+    assert (
+        "2.5 % of the cores' time went to others; joules are of package-0, GPU 0; the GPU's clock goes to 1980 MHz."
+        in written
+    )
+
+
 def test_what_could_not_be_measured_says_why(page: Path) -> None:
     text = page.read_text("utf-8")
     assert "could not be measured: it is not installed" in text

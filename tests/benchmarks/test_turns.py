@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from calotype_bench import latency
+from calotype_bench import comparing, latency
 from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.order import WARM_UPS, Order
 from calotype_bench.worker import save_drawn
@@ -40,6 +41,12 @@ class Immediate:
 
     def close(self) -> None:
         self.ended = True
+
+    def __enter__(self) -> Immediate:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def engines(backends: str) -> list[Engine]:
@@ -74,3 +81,16 @@ def test_the_picture_that_is_compared_is_one_whose_time_counts(
     *_, (found,) = latency.measure(engines("abc"), [JOB], order)
     judged = {row.engine.backend: row.fidelity and row.fidelity.latents for row in found.rows}
     assert judged == {"a": 0, "b": 0.5, "c": 0}
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 0.5), ("cuda", 0.75)])
+def test_on_a_gpu_what_is_compared_is_drawn_after_warming_up(
+    device: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bright = {"a": (1.0,), "b": (*(0.5,) * WARM_UPS, 0.75)}
+    monkeypatch.setattr(
+        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
+    )
+    both = [dataclasses.replace(each, device=device) for each in engines("ab")]
+    (pair,) = comparing.compare(both, [JOB], 0).pairs
+    assert pair.fidelity.latents == pytest.approx(1 - expected)
