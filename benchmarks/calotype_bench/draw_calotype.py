@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 
 from calotype import Pipeline, backends
@@ -30,9 +31,7 @@ def load(engine: Engine) -> Drawer:
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
         on = backends.BackendOptions(engine.device)
-        if on.kind == "cuda":
-            Device(on.index)  # makes it the GPU whose memory is asked for
-        self._held = Held(device_bytes_in_use if on.kind == "cuda" else lambda: 0)
+        self._held = Held(partial(device_bytes_in_use, on.index) if on.kind == "cuda" else lambda: 0)
         with self._held.watching():
             self._pipeline = Pipeline.load(
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
@@ -105,8 +104,9 @@ class Held:
         self.bytes += self._in_use() - before
 
 
-def device_bytes_in_use() -> int:
-    """What all processes together hold of the GPU; 0 where none can be asked."""
+def device_bytes_in_use(index: int) -> int:
+    """What all processes together hold of this GPU; 0 where it cannot be asked."""
     runtime = importlib.import_module("cuda.bindings.runtime")
+    runtime.cudaSetDevice(index)  # which is the one that is asked, and the one that the pipeline is to use
     status, free, total = runtime.cudaMemGetInfo()
     return int(total - free) if int(status) == 0 else 0
