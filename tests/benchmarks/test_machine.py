@@ -32,8 +32,10 @@ def test_ticks_are_the_systems() -> None:
 
 
 _WAITING = """
-import sys, tempfile, time
+import signal, sys, tempfile, time
 from calotype_bench import cli, commands
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored by what runs behind them
 
 def wait(options):
     with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
