@@ -51,10 +51,9 @@ def compare(
             place.mkdir()
             try:
                 with peers.opened(engine, reports.say, timeout) as worker:
+                    # what is compared comes of recorded graphs on a GPU, as users' pictures do
                     for _ in range(WARM_UPS if engine.device != "cpu" else 0):
-                        worker.draw(
-                            jobs[0]
-                        )  # what is compared comes of recorded graphs, as users' pictures do
+                        worker.draw(jobs[0])
                     for number, job in enumerate(jobs):
                         worker.draw(job, str(_file(place, number)))
                         reports.progress(index * len(jobs) + number + 1, total, engine.label)

@@ -74,19 +74,17 @@ class _Gpus:
 
     def millijoules(self) -> list[int]:
         """Since the driver was loaded, by GPU that counts them."""
-        found: list[int] = []
-        for handle in self._handles:
-            value = ctypes.c_ulonglong()
-            if self._library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(value)) == 0:
-                found.append(value.value)
-        return found
+        return self._told("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
 
     def clocks(self, function: str) -> list[int]:
         """What `function` says of the multiprocessors' clock in MHz, by GPU that tells."""
+        return self._told(function, ctypes.c_uint, _SM_CLOCK)
+
+    def _told(self, function: str, kind: type[Any], *which: int) -> list[int]:
         found: list[int] = []
         for handle in self._handles:
-            value = ctypes.c_uint()
-            if getattr(self._library, function)(handle, _SM_CLOCK, ctypes.byref(value)) == 0:
+            value = kind()
+            if getattr(self._library, function)(handle, *which, ctypes.byref(value)) == 0:
                 found.append(value.value)
         return found
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 from statistics import median
 
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Beside, Measurement, Row
+from calotype_bench.jobs import Drawn
+from calotype_bench.measurement import PROGRAMS, TOTAL, UNCHECKED, Beside, Measurement, Row, Start
 from calotype_bench.results import Comparison, Latency, Techniques, Variant
 from calotype_bench.statistics import Ratio, Summary, ratio
 
@@ -186,6 +187,15 @@ def besides(
             *("-" if each is None else f"{each.ratio} {each.label}" for each in found),
             *distances[label],
         )
+
+
+def cold_starts(rows: Sequence[Row]) -> list[tuple[str, Start, Drawn, Drawn]]:
+    """Of the engines that drew: name, median cold start, first picture, and the last one, whose memory is the most."""
+    return [
+        (row.engine.label, start, row.first, row.samples[-1] if row.samples else row.first)
+        for row in rows
+        if row.first is not None and (start := row.start()) is not None
+    ]
 
 
 def other_versions(result: Latency) -> list[str]:

@@ -28,10 +28,8 @@ _RUNS = 7
 _SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 8192)}
 _PIXELS = (8, 16, 32, 64)
 _SHORT = 0.1  # seconds: what takes no longer is tried at its next size
-_AT_ONCE = {
-    "cpu": 1,
-    "cuda": 20,
-}  # launched one behind another before a GPU is waited for, which takes microseconds
+# Launched one behind another before a GPU is waited for, which takes microseconds.
+_AT_ONCE = {"cpu": 1, "cuda": 20}
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,16 +176,12 @@ def starts(rows: Sequence[Row]) -> str:
         "cold start, the median of its processes: seconds to import, to load, of the first picture (its UNet "
         "evaluations); peak memory of the process so far; of the GPU; share of a picture that timing its parts took"
     ]
-    for row in rows:
-        start = row.start()
-        if start is None or row.first is None:
-            continue
-        last = row.samples[-1] if row.samples else row.first
+    for label, start, first, last in figures.cold_starts(rows):
         memory = f"{last.resident_bytes / 2**20:.0f} MiB, {last.device_bytes / 2**20:.0f} MiB"
         seconds = (start.imported, start.loaded, start.first)
-        spent = ", ".join(f"{each:.2f}" for each in seconds) + f" ({row.first.evaluations})"
+        spent = ", ".join(f"{each:.2f}" for each in seconds) + f" ({first.evaluations})"
         cost = last.measuring_seconds / last.seconds
-        lines.append(f"{row.engine.label:{_LABEL}}{spent}; {memory}; {cost:.3%}")
+        lines.append(f"{label:{_LABEL}}{spent}; {memory}; {cost:.3%}")
     return "\n".join(lines)
 
 

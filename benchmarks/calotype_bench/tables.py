@@ -20,6 +20,7 @@ from calotype_bench.figures import (
     APART,
     BESIDE,
     besides,
+    cold_starts,
     counted,
     distance,
     fidelities,
@@ -141,15 +142,9 @@ def _starts(measurement: Measurement) -> str:
             "peak memory GiB",
         )
     ]  # fmt: skip
-    for row in measurement.rows:
-        start = row.start()
-        if start is None or row.first is None:
-            continue
+    for label, start, first, last in cold_starts(measurement.rows):
         seconds = (_figure(each) for each in (start.imported, start.loaded, start.first))
-        last = row.samples[-1] if row.samples else row.first
-        lines.append(
-            line(row.engine.label, *seconds, str(row.first.evaluations), f"{last.resident_bytes / 2**30:.1f}")
-        )
+        lines.append(line(label, *seconds, str(first.evaluations), f"{last.resident_bytes / 2**30:.1f}"))
     return "\n".join([*lines, ""])
 
 
