@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import torch
 
-from calotype import tensor_files
 from calotype.errors import CheckpointError
 from calotype_export import components, configs, eager, processors, weight_files
 from calotype_export.components import Kind
+from calotype_export.locate import locate
 from calotype_export.progress import Progress, silent
 from calotype_export.weight_files import WeightFiles
 
@@ -29,7 +28,6 @@ _WITHOUT_WEIGHTS = {
                           "DPTImageProcessorFast", "DPTImageProcessorPil"),
     "scheduler": eager.SCHEDULERS,
 }  # fmt: skip
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,26 +150,7 @@ def open_checkpoint(
     Raises CheckpointError for anything but the known classes with whole safetensors files: the message names the
     file or the field.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        hint = (
-            tensor_files.PICKLE_HINT
-            if path.suffix in weight_files.PICKLES
-            else (
-                "a single .safetensors file needs --config FOLDER: a checkpoint's folder without its weights"
-            )
-        )
-        raise CheckpointError(f"{path.name} is a file, expected a folder in diffusers' layout", hint)
-    if path.is_dir():
-        return read_folder(path, path.resolve().name, revision=None)
-    if not _HUB_ID.fullmatch(str(source)):
-        raise CheckpointError(
-            f"there is no folder {source}", "give a folder in diffusers' layout, or a Hub id `owner/name`"
-        )
-    from calotype_export import hub
-
-    folder, commit = hub.fetch(str(source), revision, progress)
-    return read_folder(folder, str(source), commit)
+    return read_folder(*locate(source, revision, progress))
 
 
 def read_folder(root: Path, name: str, revision: str | None) -> Checkpoint:
