@@ -70,7 +70,7 @@ def agreement(one: Latency, other: Latency) -> list[Twice]:
 def differences(one: Latency, other: Latency) -> list[str]:
     """What the two were not measured with alike, in words: then they need not agree."""
     alike = (
-        ("the bundles", one.bundles, other.bundles),
+        ("the bundles", *([bundle["digest"] for bundle in each.bundles] for each in (one, other))),
         ("the processors", one.machine["processor"], other.machine["processor"]),
         ("the numbers of cores", one.machine["cores"], other.machine["cores"]),
         ("the pictures to warm up", one.warm_up, other.warm_up),

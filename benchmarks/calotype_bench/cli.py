@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import signal
 import sys
 import threading
@@ -13,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from calotype.backends import BackendOptions
 from calotype.errors import CalotypeError, RequestError
-from calotype_bench import commands, peers
+from calotype_bench import commands, option_types, peers
 from calotype_bench.conversation import TIMEOUT
+from calotype_bench.jobs import PROMPT
 from calotype_export import arguments
 
 
@@ -72,12 +71,25 @@ def _latency(commands_of: Any) -> None:
     parser.set_defaults(command=commands.latency)
     _shared(parser)
     add = parser.add_argument
-    add("--against", type=_names, default=(), metavar="NAMES",
+    add("--against", type=option_types.names, default=(), metavar="NAMES",
         help="other rows, separated by commas: backends, with the first bundle, or "
         f"{', '.join(peers.PEERS)}, each also with -bf16 or -fp16")  # fmt: skip
-    add("--checkpoint", type=Path, metavar="FOLDER", help="what the bundles were made from, for peers")
-    add("--steps", type=_numbers, default=(20,), help="inference steps; several: 10,20,50 (default: 20)")
-    add("--batch", type=_numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)")
+    add(
+        "--checkpoint",
+        metavar="CHECKPOINT",
+        help="what the bundles were made from, for peers: a folder, a Hub id or a .safetensors file",
+    )
+    add("--prompt", default=PROMPT, metavar="TEXT", help="(default: %(default)s)")
+    add("--seed", type=arguments.count, default=0, help="(default: %(default)s)")
+    add(
+        "--steps",
+        type=option_types.numbers,
+        default=(20,),
+        help="inference steps; several: 10,20,50 (default: 20)",
+    )
+    add(
+        "--batch", type=option_types.numbers, default=(1,), help="pictures a run; several: 1,2,4 (default: 1)"
+    )
     add("--runs", type=arguments.positive, default=12,
         help="of every engine, after two to warm up (default: %(default)s)")  # fmt: skip
     add("--openings", type=arguments.positive, default=6,
@@ -98,13 +110,18 @@ def _compare(commands_of: Any) -> None:
     parser.set_defaults(command=commands.compare)
     _shared(parser)
     add = parser.add_argument
-    add("--against", type=Path, required=True, metavar="CHECKPOINT", help="what the bundles were made from")
-    add("--noise", type=_precisions, default=("bf16",),
-        help="precisions of eager diffusers that show the noise floor; several: bf16,fp16 (default: bf16)")  # fmt: skip
-    add("--beside", type=_names, default=(), metavar="NAMES",
+    add(
+        "--against",
+        required=True,
+        metavar="CHECKPOINT",
+        help="what the bundles were made from: a folder, a Hub id or a .safetensors file",
+    )
+    add("--noise", type=option_types.precisions, default=("bf16",),
+        help="precisions of eager diffusers that show the noise floor; several: fp64,bf16 (default: bf16)")  # fmt: skip
+    add("--beside", type=option_types.names, default=(), metavar="NAMES",
         help=f"other engines: {', '.join(peers.PEERS)}, each also with -bf16 or -fp16")  # fmt: skip
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line (default: one prompt)")
-    add("--seeds", type=_seeds, default=(1,), help="several: 1,2,3 (default: 1)")
+    add("--seeds", type=option_types.seeds, default=(1,), help="several: 1,2,3 (default: 1)")
     add("--steps", type=arguments.positive, default=20, help="inference steps (default: %(default)s)")
     add("--pictures", type=arguments.count, default=2,
         help="pairs kept in the result for reports (default: %(default)s)")  # fmt: skip
@@ -172,14 +189,27 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--backend",
-        type=_names,
+        type=option_types.names,
         default=("auto",),
         help="of every bundle; several: openvino,onnxruntime (default: auto)",
     )
-    add("--device", type=_device, default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--device", type=option_types.device, default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--scheduler", default="ddim", choices=("ddim", "euler", "pndm"), help="(default: %(default)s)")
     add("--guidance-scale", type=float, default=7.5, help="(default: %(default)s)")
-    add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS",
+    add(
+        "--config",
+        type=Path,
+        metavar="FOLDER",
+        help="of a .safetensors file: a checkpoint's folder without weights",
+    )
+    add("--image", type=Path, metavar="FILE", help="picture to start from: image-to-image, or depth-to-image")
+    add("--mask", type=Path, metavar="FILE", help="white where --image is to be painted: inpainting")
+    add(
+        "--strength",
+        type=float,
+        help="how far to leave --image (default: 0.8, with a mask 1.0, as in diffusers)",
+    )
+    add("--timeout", type=option_types.seconds, default=TIMEOUT, metavar="SECONDS",
         help="an engine that takes longer to load, or for one job, is ended, and a row says so "
         "(default: %(default)g)")  # fmt: skip
     _written(parser)
@@ -191,47 +221,3 @@ def _written(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=arguments.positive, help="(default: the libraries' choice)")
     add("--title", default="", help="what this is, for reports (default: the first bundle's name)")
     add("-o", "--output", type=Path, metavar="RESULT.json", help="raw samples and where they were taken")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected at least one, found {text!r}")
-    return found
-
-
-def _device(text: str) -> str:
-    try:
-        return BackendOptions(text).device
-    except CalotypeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _precisions(text: str) -> tuple[str, ...]:
-    found = _names(text)
-    unknown = [name for name in found if name not in peers.PRECISIONS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"expected some of {', '.join(peers.PRECISIONS)}, found {unknown[0]!r}"
-        )
-    return found
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(arguments.positive(part) for part in _names(text))
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not 0 < found <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(
-            f"expected seconds above 0, at most {threading.TIMEOUT_MAX:g}, found {text!r}"
-        )
-    return found
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    return tuple(arguments.count(part) for part in _names(text))

@@ -7,7 +7,6 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 from calotype import backends, files
@@ -22,11 +21,11 @@ from calotype_bench import (
     progress,
     rates,
     report_text,
+    requested,
     results,
     rows,
 )
 from calotype_bench import latency as measuring
-from calotype_bench.jobs import PROMPT, Job
 from calotype_bench.measurement import Measurement
 from calotype_bench.order import Order
 from calotype_bench.report_html import page
@@ -45,15 +44,16 @@ def latency(options: argparse.Namespace) -> None:
     results.check_writable(options.output)
     partly = options.output and options.output.with_suffix(".partial.json")
     bundles = [Bundle.open(path) for path in options.bundles]
+    jobs = requested.timed(options, bundles[0])
     engines = rows.engines(options, bundles)
-    speed = partial(
-        rates.measure, floor.precisions(bundles, engines), options.device, options.threads, options.timeout
-    )
+    references = rows.exact(options, engines)
+    if options.checkpoint is not None:
+        folder = rows.checkpoint(options.checkpoint, options.config, bundles, progress.TERMINAL)
+        engines, references = (rows.located(each, folder) for each in (engines, references))
+    speed = partial(_rates, options, floor.precisions(bundles, engines))
     watch = machine.Watch(options.device)
     found, taken = speed(), tuple[Measurement, ...]()
-    drawing = measuring.measure(
-        engines, _jobs(options, bundles[0]), _order(options), progress.TERMINAL, rows.exact(options, engines)
-    )
+    drawing = measuring.measure(engines, jobs, _order(options), progress.TERMINAL, references)
     for taken in drawing:
         _keep(_measured(options, bundles, watch, taken, found), partly)
         found = rates.at_best(found, speed, partial(print, file=sys.stderr))
@@ -72,21 +72,10 @@ def compare(options: argparse.Namespace) -> None:
     """Draw the same requests with everything, print a table, and write the result where -o says."""
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
+    jobs = requested.compared(options, bundles[0])
     engines = rows.compared(options, bundles)
-    manifest = bundles[0].manifest
-    jobs = [
-        Job(
-            prompt,
-            options.steps,
-            seed,
-            options.scheduler,
-            options.guidance_scale,
-            width=manifest.width,
-            height=manifest.height,
-        )
-        for prompt in _prompts(options.prompts)
-        for seed in options.seeds
-    ]
+    folder = rows.checkpoint(options.against, options.config, bundles, progress.TERMINAL)
+    engines = rows.located(engines, folder)
     watch = machine.Watch(options.device)
     outcome = comparing.compare(engines, jobs, options.pictures, progress.TERMINAL, options.timeout)
     result = Comparison(
@@ -176,13 +165,10 @@ def tables(options: argparse.Namespace) -> None:
             print(f"written: {path}")
 
 
-def _jobs(options: argparse.Namespace, bundle: Bundle) -> list[Job]:
-    """Every number of steps with every number of pictures."""
-    width, height = bundle.manifest.width, bundle.manifest.height
-    return [
-        Job(PROMPT, steps, 0, options.scheduler, options.guidance_scale, batch, width, height)
-        for steps, batch in product(options.steps, options.batch)
-    ]
+def _rates(options: argparse.Namespace, precisions: Sequence[str]) -> Mapping[str, rates.Rates]:
+    """What this machine reaches now, by precision. BackendError."""
+    progress.said(f"measuring how fast this machine multiplies in {', '.join(precisions)}")
+    return rates.measure(precisions, options.device, options.threads, options.timeout)
 
 
 def _order(options: argparse.Namespace) -> Order:
@@ -221,6 +207,7 @@ def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[st
     found: dict[str, dict[str, Seconds | str]] = {}
     for row in measurement.rows:
         if row.engine.name == "calotype" and row.ready is not None:
+            progress.said(f"profiling {row.engine.label} by operator")
             found[row.engine.label] = {
                 part: operators.measure(
                     Path(row.engine.path),
@@ -232,16 +219,4 @@ def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[st
                 )
                 for part in PARTS
             }
-    return found
-
-
-def _prompts(path: Path | None) -> list[str]:
-    if path is None:
-        return [PROMPT]
-    try:
-        found = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeError) as error:
-        raise RequestError(f"--prompts: {path} cannot be read: {error}") from error
-    if not found:
-        raise RequestError(f"--prompts: {path} holds no prompt", "write one a line")
     return found

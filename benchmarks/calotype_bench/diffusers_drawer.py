@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import json
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calotype_bench import energy, laps
-from calotype_bench.jobs import Drawn, Job
+from calotype_bench.jobs import DEPTH_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE, Drawn, Job
 from calotype_bench.laps import Laps, Place
-from calotype_bench.worker import resident_bytes, save_drawn
+from calotype_bench.worker import given, resident_bytes, save_drawn
 
+# By task; optimum's have a prefix.
+PIPELINES = {
+    TEXT_TO_IMAGE: "StableDiffusionPipeline",
+    IMAGE_TO_IMAGE: "StableDiffusionImg2ImgPipeline",
+    INPAINTING: "StableDiffusionInpaintPipeline",
+    DEPTH_TO_IMAGE: "StableDiffusionDepth2ImgPipeline",
+}
 SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "pndm": "PNDMScheduler"}
 
 
@@ -25,16 +34,28 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def pipeline_class(package: str, prefix: str, name: str) -> Any:
+    """A package's own of a pipeline of diffusers, whose modules it imports when they are first asked for."""
+    return getattr(importlib.import_module(package), f"{prefix}{name}")
+
+
+def made_for(checkpoint: str) -> str:
+    """The pipeline that a checkpoint's folder names."""
+    index = json.loads((Path(checkpoint) / "model_index.json").read_text("utf-8"))
+    return str(index["_class_name"])
+
+
 class DiffusersDrawer:
     """`packages` are those whose versions matter; `prepare` is called before each job.
 
-    `noise` gives a job's own, or None for what the pipeline draws of the job's seed.
+    `noise` gives a job's own, or None for what the pipeline draws of the job's seed; for text-to-image alone.
     """
 
     def __init__(
         self,
         pipeline: Any,
         packages: Sequence[str],
+        task: str,
         on_gpu: bool = False,
         prepare: Callable[[Job], None] = lambda _: None,
         noise: Callable[[Job], Any] = lambda _: None,
@@ -43,7 +64,8 @@ class DiffusersDrawer:
         self._torch: Any = importlib.import_module("torch")
         self._diffusers: Any = importlib.import_module("diffusers")
         self._pipeline = pipeline
-        self._places = _places(pipeline)
+        self._task = task
+        self._places = _places(pipeline, task)
         self._config = dict(pipeline.scheduler.config)
         self._on_gpu = on_gpu
         self._prepare = prepare
@@ -58,10 +80,11 @@ class DiffusersDrawer:
         clock = Laps(self._on_gpu)
         kind = getattr(self._diffusers, SCHEDULERS[job.scheduler])
         self._pipeline.scheduler = kind.from_config(self._config)
+        pictures = given(job)
         with self._energy.measuring(), laps.timed(self._places, clock), self._decoded() as latents:
             begun = time.perf_counter()
             self._prepare(job)
-            pictures = self._run(job)
+            drawn = self._run(job, pictures)
             if self._on_gpu:
                 self._torch.cuda.synchronize()
             seconds = time.perf_counter() - begun
@@ -69,23 +92,26 @@ class DiffusersDrawer:
         if save:
             scale = self._pipeline.vae.config.scaling_factor
             save_drawn(
-                save, pictures, np.concatenate([(each * scale).float().cpu().numpy() for each in latents])
+                save, drawn, np.concatenate([(each * scale).float().cpu().numpy() for each in latents])
             )
         if parts:
             parts["runtime"] = seconds - sum(parts.values())
-        evaluations = len(self._pipeline.scheduler.timesteps)
         device = self._torch.cuda.max_memory_allocated() if self._on_gpu else 0
         return Drawn(
-            seconds, parts, clock.device(), evaluations, resident_bytes(), device,
-            self._energy.joules, clock.count * self._lap_seconds, clock_mhz=self._energy.clock_mhz(),
+            seconds, parts, clock.device(), clock.calls["unet_step"], resident_bytes(), device,
+            self._energy.joules, clock.calls.total() * self._lap_seconds, clock_mhz=self._energy.clock_mhz(),
         )  # fmt: skip
 
-    def _run(self, job: Job) -> Any:
+    def _run(self, job: Job, pictures: dict[str, Any]) -> Any:
+        if self._task == TEXT_TO_IMAGE:
+            pictures = {"latents": self._noise(job)}
+        if self._task in (TEXT_TO_IMAGE, INPAINTING):  # the others are as large as the picture
+            pictures |= {"height": job.height, "width": job.width}
         with self._torch.inference_mode():
             return self._pipeline(
                 job.prompt, num_inference_steps=job.steps, guidance_scale=job.guidance_scale,
-                num_images_per_prompt=job.batch, output_type="np", height=job.height, width=job.width,
-                generator=self._torch.Generator().manual_seed(job.seed), latents=self._noise(job),
+                num_images_per_prompt=job.batch, output_type="np",
+                generator=self._torch.Generator().manual_seed(job.seed), **pictures,
             ).images  # fmt: skip
 
     @contextmanager
@@ -106,11 +132,15 @@ class DiffusersDrawer:
             vae.decode = decode
 
 
-def _places(pipeline: Any) -> list[Place]:
-    """The programs, and the safety checker of a pipeline that has one."""
+def _places(pipeline: Any, task: str) -> list[Place]:
+    """The programs of the task, and the safety checker of a pipeline that has one."""
     checker = getattr(pipeline, "safety_checker", None)
+    looking: list[Place] = [] if task == TEXT_TO_IMAGE else [(pipeline.vae, "encode", "vae_encoder")]
+    if task == DEPTH_TO_IMAGE:
+        looking.append((pipeline.depth_estimator, "forward", "depth_estimator"))
     return [
         (pipeline.text_encoder, "forward", "text_encoder"),
+        *looking,
         (pipeline.unet, "forward", "unet_step"),
         (pipeline.vae, "decode", "vae_decoder"),
         *([] if checker is None else [(checker, "forward", "safety_checker")]),

@@ -14,7 +14,7 @@ from calotype import Pipeline, backends
 from calotype.backends._cuda import Device, Stopwatch
 from calotype_bench import energy, laps
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.worker import Drawer, resident_bytes, save_drawn
+from calotype_bench.worker import Drawer, given, resident_bytes, save_drawn
 
 
 def library(engine: Engine) -> None:
@@ -44,18 +44,19 @@ class _Drawer:
         self.versions = {name: version for name in libraries if (version := _version(name))}
 
     def draw(self, job: Job, save: str = "") -> Drawn:
+        pictures = given(job)
         with self._held.watching(), self._energy.measuring():
             begun = time.perf_counter()
             result = self._pipeline(
                 job.prompt, num_inference_steps=job.steps, seed=job.seed, scheduler=job.scheduler,
-                guidance_scale=job.guidance_scale, num_images_per_prompt=job.batch, output_type="np",
+                guidance_scale=job.guidance_scale, num_images_per_prompt=job.batch, output_type="np", **pictures,
             )  # fmt: skip
             seconds = time.perf_counter() - begun
         if save:
             save_drawn(save, result.images, result.latents)
         parts = {name: value for name, value in result.timings.items() if name != "total"}
-        # of programs, at most: the UNet, decoder and checker of each picture, and two texts
-        runs = job.batch * (result.evaluations + 2) + 2
+        # of programs, at most: the UNet, decoder and checker of each picture, two texts, and two that look at pictures
+        runs = job.batch * (result.evaluations + 2) + 4
         measuring = runs * self._lap_seconds
         return Drawn(
             seconds, parts, result.device_timings, result.evaluations, resident_bytes(), self._held.bytes,

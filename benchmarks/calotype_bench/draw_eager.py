@@ -10,28 +10,30 @@ from typing import Any
 import diffusers
 import torch
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
-from calotype_bench.jobs import Engine, Job
+from calotype_bench.diffusers_drawer import PIPELINES, DiffusersDrawer, limit_threads
+from calotype_bench.jobs import DEPTH_TO_IMAGE, TEXT_TO_IMAGE, Engine, Job
 from calotype_bench.worker import Drawer
 
 # By name of engine, how torch.compile goes about it: every kernel tuned, or recorded as graphs alone.
 MODES = {"compile": "max-autotune", "compile-reduce-overhead": "reduce-overhead"}
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Times as long as in float32. With kernels a product takes less; without (bf16 on x86 without AVX-512) 40 to 300.
 _SLOWEST = 20.0
 
 
-def library(_: Engine) -> Any:
+def library(engine: Engine) -> Any:
     """The pipeline's class, whose modules diffusers imports when they are first asked for."""
-    return diffusers.StableDiffusionPipeline
+    return getattr(diffusers, PIPELINES[engine.task])
 
 
 def load(engine: Engine) -> Drawer:
-    """Load a checkpoint as a text-to-image pipeline, with its safety checker, convolutions in channels-last order.
+    """Load a checkpoint as a pipeline for its task, with its safety checker, convolutions in channels-last order.
 
     RuntimeError where it is timed and torch has no kernels for the processor: a picture would take as long as a hundred
-    in float32.
+    in float32; where it starts from a picture, in half precision, and torch would draw other noise than in float32.
     """
+    if engine.task != TEXT_TO_IMAGE and engine.dtype in ("fp16", "bf16"):
+        check_noise(torch.__version__)
     if engine.threads is not None:
         limit_threads(engine.threads)
     if engine.device == "cpu" and engine.timed and engine.dtype != "fp32":
@@ -41,27 +43,42 @@ def load(engine: Engine) -> Drawer:
         torch.cuda.set_device(torch.device(engine.device).index or 0)  # whose events and memory are asked for
     pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
-    for module in (pipeline.unet, pipeline.vae):
+    looking = [pipeline.depth_estimator] if engine.task == DEPTH_TO_IMAGE else []
+    for module in (pipeline.unet, pipeline.vae, *looking):
         module.to(memory_format=torch.channels_last)
     if engine.dtype == "fp32":  # on GPUs convolutions would round their inputs to TF32's 10 bits
         torch.backends.cudnn.allow_tf32 = False
     if engine.name in MODES:
-        _compile(pipeline, MODES[engine.name], on_gpu)
+        _compile(pipeline, engine, on_gpu)
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
-    return DiffusersDrawer(pipeline, ("torch", "diffusers", "transformers"), on_gpu, noise=noise)
+    packages = ("torch", "diffusers", "transformers")
+    return DiffusersDrawer(pipeline, packages, engine.task, on_gpu, noise=noise)
 
 
-def _compile(pipeline: Any, mode: str, on_gpu: bool) -> None:
+def _compile(pipeline: Any, engine: Engine, on_gpu: bool) -> None:
     """Every network whole; what the safety checker decides of its own network's output is Python."""
     if not on_gpu:  # weights are constants of the kernels, in the order that these like
         inductor: Any = importlib.import_module("torch._inductor.config")
         inductor.freezing = True
     owners = [(pipeline, "text_encoder"), (pipeline, "unet"), (pipeline.vae, "decode")]
-    if pipeline.safety_checker is not None:
+    if engine.task != TEXT_TO_IMAGE:
+        owners.append((pipeline.vae, "encode"))
+    if engine.task == DEPTH_TO_IMAGE:
+        _settle(pipeline.depth_estimator)
+        owners.append((pipeline, "depth_estimator"))
+    elif pipeline.safety_checker is not None:  # which pipelines for depth do not have
         owners.append((pipeline.safety_checker, "vision_model"))
     for owner, name in owners:
         network = getattr(owner, name)
-        setattr(owner, name, torch.compile(network, mode=mode, fullgraph=True, dynamic=False))
+        setattr(owner, name, torch.compile(network, mode=MODES[engine.name], fullgraph=True, dynamic=False))
+
+
+def _settle(estimator: Any) -> None:
+    """Run it once: transformers puts hooks into it then, which cannot be traced."""
+    side = estimator.config.image_size
+    pixels = torch.zeros(1, estimator.config.num_channels, side, side)
+    with torch.inference_mode():
+        estimator(pixels.to(estimator.device, estimator.dtype))
 
 
 def check_kernels(dtype: str, in_fp32: float, in_dtype: float) -> None:
@@ -70,6 +87,14 @@ def check_kernels(dtype: str, in_fp32: float, in_dtype: float) -> None:
         raise RuntimeError(
             f"torch takes {in_dtype / in_fp32:.0f} times as long for a product in {dtype} as in fp32: "
             f"it has no kernels for this processor"
+        )
+
+
+def check_noise(version: str) -> None:
+    """RuntimeError where this torch draws other numbers in half precision than in float32, of one seed."""
+    if tuple(map(int, version.split(".")[:2])) < (2, 13):
+        raise RuntimeError(
+            f"torch {version} draws other noise in half precision than in fp32: expected 2.13 or later"
         )
 
 

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
+from calotype_bench.diffusers_drawer import (
+    PIPELINES,
+    DiffusersDrawer,
+    limit_threads,
+    made_for,
+    pipeline_class,
+)
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.worker import Drawer
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
-def library(_: Engine | None = None) -> Any:
+def library(engine: Engine) -> Any:
     """The pipeline's class, whose modules the package imports when they are first asked for."""
-    return importlib.import_module("optimum.intel").OVStableDiffusionPipeline
+    return _class(PIPELINES[engine.task])
 
 
 def load(engine: Engine) -> Drawer:
@@ -40,14 +45,20 @@ def load(engine: Engine) -> Drawer:
             shapes.append(wanted)
 
     packages = ("optimum-intel", "openvino", "transformers", "diffusers")
-    return DiffusersDrawer(pipeline, packages, prepare=prepare)
+    return DiffusersDrawer(pipeline, packages, engine.task, prepare=prepare)
 
 
 def main() -> None:
     """Export, in the checkpoint's own precision."""
     checkpoint, folder = sys.argv[1:]
-    pipeline = library().from_pretrained(checkpoint, export=True, compile=False, load_in_8bit=False)
+    pipeline = _class(made_for(checkpoint)).from_pretrained(
+        checkpoint, export=True, compile=False, load_in_8bit=False
+    )
     pipeline.save_pretrained(folder)
+
+
+def _class(name: str) -> Any:
+    return pipeline_class("optimum.intel", "OV", name)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,22 @@ import importlib
 import sys
 from typing import Any
 
-from calotype_bench.diffusers_drawer import DiffusersDrawer, limit_threads
+from calotype_bench.diffusers_drawer import (
+    PIPELINES,
+    DiffusersDrawer,
+    limit_threads,
+    made_for,
+    pipeline_class,
+)
 from calotype_bench.jobs import Engine
 from calotype_bench.worker import Drawer
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def library(_: Engine | None = None) -> Any:
+def library(engine: Engine) -> Any:
     """The pipeline's class, whose modules the package imports when they are first asked for."""
-    return importlib.import_module("optimum.onnxruntime").ORTStableDiffusionPipeline
+    return _class(PIPELINES[engine.task])
 
 
 def load(engine: Engine) -> Drawer:
@@ -38,14 +44,18 @@ def load(engine: Engine) -> Drawer:
         engine.path, provider=PROVIDERS[engine.device.partition(":")[0]], session_options=options
     )
     packages = ("optimum-onnx", "onnxruntime", "transformers", "diffusers")
-    return DiffusersDrawer(pipeline, packages, engine.device != "cpu")
+    return DiffusersDrawer(pipeline, packages, engine.task, engine.device != "cpu")
 
 
 def main() -> None:
     """Export, in fp32."""
     checkpoint, folder = sys.argv[1:]
-    pipeline = library().from_pretrained(checkpoint, export=True)
+    pipeline = _class(made_for(checkpoint)).from_pretrained(checkpoint, export=True)
     pipeline.save_pretrained(folder)
+
+
+def _class(name: str) -> Any:
+    return pipeline_class("optimum.onnxruntime", "ORT", name)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ import numpy as np
 
 from calotype_bench import energy
 from calotype_bench.jobs import Drawn, Engine, Job
-from calotype_bench.worker import Drawer, cores, resident_bytes, save_drawn
+from calotype_bench.worker import Drawer, cores, given, resident_bytes, save_drawn
 
 PACKAGE = "stable-diffusion-cpp-python"
 WEIGHTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+_NAMES = {"image": "init_image"}  # of diffusers' arguments, its own
 METHODS = {"ddim": "ddim_trailing", "euler": "euler"}
 
 
@@ -41,22 +43,33 @@ class _Drawer:
         )  # fmt: skip
         self._energy = energy.Meter()
         self.backend = "ggml"
-        self.versions = {PACKAGE: metadata.version(PACKAGE)}
+        self.versions = {PACKAGE: metadata.version(PACKAGE), "kernels for": _kernels()}
 
     def draw(self, job: Job, save: str = "") -> Drawn:
         if job.scheduler not in METHODS:
             raise ValueError(f"it has no sampling method that is {job.scheduler}")
+        pictures = {_NAMES.get(name, name): each for name, each in given(job).items()}
         with self._energy.measuring(), _explained():
             begun = time.perf_counter()
-            drawn = self._model.generate_image(
+            found = self._model.generate_image(
                 prompt=job.prompt, sample_steps=job.steps, seed=job.seed, cfg_scale=job.guidance_scale,
                 width=job.width, height=job.height, batch_count=job.batch, sample_method=METHODS[job.scheduler],
+                **pictures,
             )  # fmt: skip
-            pictures = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in drawn])
+            drawn = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in found])
             seconds = time.perf_counter() - begun
         if save:
-            save_drawn(save, pictures)
-        return Drawn(seconds, {}, {}, job.steps, resident_bytes(), 0, self._energy.joules, 0.0)
+            save_drawn(save, drawn)
+        # it tells none; from a picture its source takes one step more than diffusers
+        evaluations = min(job.steps, int(job.steps * job.strength) + 1) if job.image else job.steps
+        return Drawn(seconds, {}, {}, evaluations, resident_bytes(), 0, self._energy.joules, 0.0)
+
+
+def _kernels() -> str:
+    """What its library was built for, of what it tells as `AVX2 = 1 | NEON = 0`."""
+    library: Any = importlib.import_module("stable_diffusion_cpp.stable_diffusion_cpp")
+    told = library.sd_get_system_info().decode()
+    return " ".join(re.findall(r"(\w+) = 1", told))
 
 
 @contextmanager

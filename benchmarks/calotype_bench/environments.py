@@ -76,10 +76,14 @@ def _make(name: str, root: Path, wanted: Sequence[str], unwanted: Sequence[str])
     (root / "ready").touch()
 
 
-def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Say) -> str:
-    """The folder that a peer's own exporter made of `checkpoint`: now, or at an earlier call. PeerError."""
+def exported(name: str, interpreter: str, module: str, sources: Sequence[Path], say: Say) -> str:
+    """The folder that a module of this package made of a checkpoint's `sources`, files or folders: now, or at a call
+    before. PeerError.
+    """
+    checkpoint = sources[0]
     digest = hashlib.sha256(interpreter.encode())  # whose folder is named after its packages
-    for path in sorted(each for each in checkpoint.rglob("*") if each.is_file()):
+    inside = (each for source in sources for each in (source, *source.rglob("*")))
+    for path in sorted(each for each in inside if each.is_file()):
         found = path.stat()
         digest.update(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
     folder = cache() / "models" / f"{name}-{digest.hexdigest()[:16]}"
@@ -88,7 +92,8 @@ def exported(name: str, interpreter: str, module: str, checkpoint: Path, say: Sa
             say(f"{name} exports {checkpoint}")
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            command = [interpreter, "-m", f"calotype_bench.{module}", str(checkpoint.resolve()), str(partial)]
+            named = (str(source.resolve()) for source in sources)
+            command = [interpreter, "-m", f"calotype_bench.{module}", *named, str(partial)]
             _run(command, folder.with_suffix(".log"), f"{name} cannot export {checkpoint}")
             partial.rename(folder)
     return str(folder)

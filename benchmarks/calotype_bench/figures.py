@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -173,6 +173,12 @@ def untouched(result: Techniques) -> list[str]:
 
 def _seconds(variant: Variant) -> list[float]:
     return [sample for opening in variant.samples for sample in opening]
+
+
+def told_parts(besides: Iterable[Mapping[str, Mapping[str, Beside]]]) -> list[str]:
+    """The parts that any of these, which are of `beside_best`, compares."""
+    found = {part for beside in besides for parts in beside.values() for part in parts}
+    return [part for part in BESIDE if part in found]
 
 
 def besides(

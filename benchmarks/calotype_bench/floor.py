@@ -7,27 +7,30 @@ from collections.abc import Mapping, Sequence
 
 from calotype.bundle import Bundle
 from calotype_bench import flops
-from calotype_bench.jobs import Engine
+from calotype_bench.jobs import Engine, Job
 from calotype_bench.measurement import PROGRAMS, Measurement
 from calotype_bench.rates import Rates
 
 
-def operations(bundle: Bundle, pictures: int, evaluations: int) -> dict[str, Counter[str]]:
-    """By program, what `pictures` of one request take when each goes through `evaluations` of the UNet.
+def operations(bundle: Bundle, job: Job, evaluations: int) -> dict[str, Counter[str]]:
+    """By program, what a job takes when each of its pictures goes through `evaluations` of the UNet.
 
-    The prompt and the empty one are encoded once each, in one run where the program takes two texts; everything else
-    is done once a picture.
+    The prompt and the empty one are encoded once each, in one run where the program takes two texts, and what is
+    drawn from is looked at once; everything else is done once a picture.
     """
+    pictures = job.batch
     texts = bundle.program("text_encoder").input("input_ids").shape[0]
     times = {
         "text_encoder": (1 + bundle.manifest.guided) // texts,
+        "vae_encoder": _encoded(bundle, job),
+        "depth_estimator": 1,
         "unet_step": pictures * evaluations,
         "vae_decoder": pictures,
         "safety_checker": pictures,
     }
     found: dict[str, Counter[str]] = {}
     for name, count in times.items():
-        if bundle.has(name):
+        if count and bundle.has(name):
             graph = bundle.root / _smallest(bundle, name)
             found[name] = Counter({kind: each * count for kind, each in flops.count(graph).items()})
     return found
@@ -63,16 +66,25 @@ def of_measurement(
     counted = [bundle for bundle in bundles if 1 in bundle.manifest.batches]
     if not drawn or not counted:
         return {}
-    pictures, evaluations = measurement.job.batch, drawn[0].samples[0].evaluations
+    job, evaluations = measurement.job, drawn[0].samples[0].evaluations
     first = {bundle.manifest.precision: bundle for bundle in reversed(counted)}
     found = {
-        precision: seconds(operations(bundle, pictures, evaluations), rates_of(bundle, rates))
+        precision: seconds(operations(bundle, job, evaluations), rates_of(bundle, rates))
         for precision, bundle in first.items()
     }
     for other in sorted({row.engine.dtype for row in drawn} & rates.keys() - first.keys()):
-        work = operations(counted[0], pictures, evaluations)
+        work = operations(counted[0], job, evaluations)
         found[other] = seconds(work, dict.fromkeys(work, rates[other]))
     return found
+
+
+def _encoded(bundle: Bundle, job: Job) -> int:
+    """How many pictures the VAE encodes: the job's, and what its mask leaves where the step is given that. What a mask
+    is laid over, and drawn from noise alone, is not needed itself.
+    """
+    if "mask" in bundle.manifest.conditioning:
+        return 1 if job.strength == 1 else 2
+    return 1 if job.image else 0
 
 
 def _smallest(bundle: Bundle, name: str) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+TASKS = TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING, DEPTH_TO_IMAGE = (
+    "text-to-image",
+    "image-to-image",
+    "inpainting",
+    "depth-to-image",
+)
 PROMPT = "a painting of a lighthouse in a storm"
 
 
@@ -15,10 +22,11 @@ class Engine:
     name: str  # calotype, or a kind of `peers`
     path: str  # a bundle's folder or a checkpoint's
     backend: str = ""  # of Calotype
-    dtype: str = "fp32"  # fp32, fp16 or bf16
+    dtype: str = "fp32"  # fp32, fp16 or bf16; fp64 of what shows fp32's noise
     device: str = "cpu"
     threads: int | None = None  # None: the library's own choice
     timed: bool = True  # False: what it draws matters, and not for how long
+    task: str = TEXT_TO_IMAGE  # one of TASKS: which of its pipelines draws
 
     @property
     def label(self) -> str:
@@ -38,12 +46,20 @@ class Job:
     batch: int = 1
     width: int = 512
     height: int = 512
+    image: str = ""  # a file of that size to start from; empty: from noise alone
+    mask: str = ""  # a file, white where the picture is painted
+    strength: float = 1.0  # how much of the noise `image` is given
 
     @property
     def label(self) -> str:
         """What tables call it."""
         steps = f"{self.steps} step{'s' if self.steps != 1 else ''}"
-        return f"{self.batch} x {self.width}x{self.height}, {steps} of {self.scheduler}"
+        told = f"{self.batch} x {self.width}x{self.height}, {steps} of {self.scheduler}"
+        return f"{told} at strength {self.strength:g}" if self.image else told
+
+    def shortest(self) -> Job:
+        """The same in as few steps as leave one to be taken: those above `strength` are left out."""
+        return replace(self, steps=math.ceil(1 / self.strength))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,12 +20,12 @@ class Laps:
         self._torch: Any = importlib.import_module("torch") if on_gpu else None
         self._wall: dict[str, float] = {}
         self._events: list[tuple[str, Any, Any]] = []
-        self.count = 0
+        self.calls: Counter[str] = Counter()  # of each part
 
     @contextmanager
     def of(self, part: str) -> Generator[None]:
         """What runs inside belongs to `part`."""
-        self.count += 1
+        self.calls[part] += 1
         if self._torch is not None:
             first, last = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
             first.record()

@@ -94,7 +94,7 @@ class _Bench:
         self._reports = reports
         self._done = 0
         self._workers: dict[int, Worker] = {}
-        self._turn = [*range(len(self.engines))]
+        self._turn = [*range(self.sampled)]
 
     def open(self, index: int) -> Ready | None:
         """Start a worker; None, and a failure noted, where it cannot be."""
@@ -122,13 +122,10 @@ class _Bench:
         self._reports.progress(done, self.total, f"{self.engines[index].label} {told}")
         return drawn
 
-    def loadable(self, opening: int, takes: Sequence[_Take]) -> list[int]:
-        """The engines that could be loaded so far, and did not fail at every job, in turn; what is only compared with,
-        in the first opening alone.
-        """
-        count = self.sampled if opening else len(self.engines)
+    def loadable(self, takes: Sequence[_Take]) -> list[int]:
+        """The engines that could be loaded so far, and did not fail at every job, in turn."""
         able = [index for index in self._turn if any(index not in take.failures for take in takes)]
-        return [index for index in able if index < count and index not in self.failures]
+        return [index for index in able if index not in self.failures]
 
     def reopen(self) -> None:
         """Start those anew whose process ended at the job before."""
@@ -136,11 +133,9 @@ class _Bench:
             self._workers.pop(index).close()
             self.open(index)
 
-    def able(self, take: _Take, sampled: bool = True) -> list[int]:
-        """The running engines that have not failed at the job; `sampled` False: those too that are compared with."""
-        count = self.sampled if sampled else len(self.engines)
-        running = (index for index in self._turn if index < count and index in self._workers)
-        return [index for index in running if index not in take.failures]
+    def able(self, take: _Take) -> list[int]:
+        """The running engines that have not failed at the job."""
+        return [index for index in self._turn if index in self._workers and index not in take.failures]
 
     def turn(self, opening: int) -> None:
         """Let engines take their turns in another order: who comes before may matter. The first one is as given, each
@@ -151,10 +146,10 @@ class _Bench:
         elif opening:
             random.Random(opening).shuffle(self._turn)
 
-    def close(self, first: int = 0) -> None:
-        """End the workers of this engine and of those behind it."""
-        for index in [index for index in self._workers if index >= first]:
-            self._workers.pop(index).close()
+    def close(self) -> None:
+        """End all workers."""
+        while self._workers:
+            self._workers.popitem()[1].close()
 
 
 def measure(
@@ -166,16 +161,18 @@ def measure(
 ) -> Iterator[tuple[Measurement, ...]]:
     """Draw each job with every engine in turn (A B A B), after what `Order.warm_up` says is not counted.
 
-    Each opening has the turns in another order. `references` draw one picture, to be compared with. An engine that
-    cannot be loaded, or fails at a job, is a row that says why. Ratios are to the first engine. Gives the measurements
-    of all jobs so far after each opening; the last have every run.
+    Each opening has the turns in another order. `references` draw one picture of each first, to be compared with, and
+    are gone when others are loaded: at full size they hold gigabytes. An engine that cannot be loaded, or fails at a
+    job, is a row that says why. Ratios are to the first engine. Gives the measurements of all jobs so far after each
+    opening; the last have every run.
     """
     bench = _Bench(engines, references, order.timeout, reports)
-    bench.total = len(jobs) * len(engines) * (order.runs + WARM_UPS * len(order.rounds()))
+    bench.total = len(jobs) * (len(references) + len(engines) * (order.runs + WARM_UPS * len(order.rounds())))
     take_turns = _take_alone if order.alone else _take_in_turn
     try:
         with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
             takes = [_Take(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
+            _take_references(bench, takes)
             for opening, rounds in enumerate(order.rounds()):
                 bench.turn(opening)
                 take_turns(bench, takes, opening, rounds)
@@ -185,18 +182,24 @@ def measure(
     reports.progress(bench.total, bench.total, "")
 
 
+def _take_references(bench: _Bench, takes: Sequence[_Take]) -> None:
+    for index in range(bench.sampled, len(bench.engines)):
+        bench.open(index)
+        for take in takes:
+            bench.reopen()
+            if index not in bench.failures:
+                bench.draw(index, take, save=take.file(index))
+        bench.close()
+
+
 def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: int) -> None:
-    ready = {index: bench.open(index) for index in bench.loadable(opening, takes)}
+    ready = {index: bench.open(index) for index in bench.loadable(takes)}
     for number, take in enumerate(takes):
         bench.reopen()
-        for index in bench.able(take, sampled=bool(opening)):
-            counted = index < bench.sampled
-            drawn = bench.draw(index, take, save="" if counted else take.file(index))
-            take.warm(index, drawn, None if number else ready[index])
+        for index in bench.able(take):
+            take.warm(index, bench.draw(index, take), None if number else ready[index])
         for index in bench.able(take):
             bench.draw(index, take)
-        if take is takes[-1]:
-            bench.close(bench.sampled)  # what is only compared with holds gigabytes at full size
         for _ in range(rounds):
             for index in bench.able(take):
                 time.sleep(_PAUSE)
@@ -206,10 +209,10 @@ def _take_in_turn(bench: _Bench, takes: Sequence[_Take], opening: int, rounds: i
 
 def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> None:
     for take in takes:
-        for index in bench.loadable(opening, takes):
+        for index in bench.loadable(takes):
             if index not in take.failures and (ready := bench.open(index)):
                 on_gpu = bench.engines[index].device != "cpu"
-                short = None if on_gpu else dataclasses.replace(take.job, steps=1)
+                short = None if on_gpu else take.job.shortest()
                 drawn = first = bench.draw(index, take, short)
                 take.warm(index, first, ready)
                 for _ in range(1, WARM_UPS if first else 1):

@@ -26,6 +26,8 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "cores": cores(),
         "memory_bytes": _memory_bytes(),
         "system": f"{platform.system()}-{platform.machine()}",
+        "kernel": platform.release(),
+        "governor": _governor(),
         "python": platform.python_version(),
         "load": _load(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,6 +72,12 @@ def _ticks() -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found[7], sum(found)  # user, nice, system, idle, iowait, irq, softirq, steal
+
+
+def _governor() -> str:
+    """How the first core's clock is chosen; empty where the system does not tell, as in most virtual machines."""
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return path.read_text("utf-8").strip() if path.is_file() else ""
 
 
 def _memory_bytes() -> int:

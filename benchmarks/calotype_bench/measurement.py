@@ -12,7 +12,14 @@ from calotype_bench.statistics import Ratio, Summary, ratio, summarise
 
 TOTAL = "total"  # the whole picture
 UNCHECKED = "unchecked"  # all of it but its safety checker, which not every engine runs
-PROGRAMS = ("text_encoder", "unet_step", "vae_decoder", "safety_checker")
+PROGRAMS = (
+    "text_encoder",
+    "vae_encoder",
+    "depth_estimator",
+    "unet_step",
+    "vae_decoder",
+    "safety_checker",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,11 @@ class Measurement:
     runs: int
     reference: str
     rows: tuple[Row, ...]
+
+    @property
+    def task(self) -> str:
+        """Which of diffusers' pipelines draws it."""
+        return self.rows[0].engine.task
 
     def evaluations(self) -> str:
         """How often the UNet ran for a picture: more often than there are steps with some schedulers, or engines."""

@@ -95,7 +95,8 @@ def _measurement(measurement: Measurement, floors: Any, alone: bool) -> View:
         for label, parts in beside_best(rows).items()
     ]
     return {
-        "job": measurement.job, "order": measurement.order(alone), "reference": measurement.reference,
+        "job": measurement.job, "task": measurement.task, "order": measurement.order(alone),
+        "reference": measurement.reference,
         "evaluations": measurement.evaluations(), "bars": bars, "waterfall": waterfall.of_rows(rows),
         "beside": beside,
     }  # fmt: skip

@@ -78,7 +78,7 @@ def table(measurement: Measurement, alone: bool = False) -> str:
     ratios = compare(rows)
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
-        f"{measurement.job.label}; {measurement.order(alone)}; "
+        f"{measurement.task}, {measurement.job.label}; {measurement.order(alone)}; "
         f"latents and pictures beside {measurement.reference or 'nothing'}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)
@@ -197,14 +197,15 @@ def _operators(profile: Profile) -> str:
 def _parts(rows: Sequence[Row]) -> list[str]:
     """What a picture's summary tells, of each of its parts that an engine told."""
     lines: list[str] = []
+    names = [name for name in PARTS if any(row.part(name) is not None for row in rows)]
     for head, told in _OF_PARTS.items():
         cells = {
-            row.engine.label: [told(part) if (part := row.part(name)) is not None else "-" for name in PARTS]
+            row.engine.label: [told(part) if (part := row.part(name)) is not None else "-" for name in names]
             for row in rows
         }
         known = {label: found for label, found in cells.items() if any(each != "-" for each in found)}
         if known:
-            lines += [_columns(head, PARTS), *(_columns(label, found) for label, found in known.items())]
+            lines += [_columns(head, names), *(_columns(label, found) for label, found in known.items())]
     return lines
 
 

@@ -41,7 +41,7 @@ class Latency:
     title: str  # what was measured, in the words of whoever asked
     command: tuple[str, ...]
     machine: Mapping[str, Any]
-    bundles: tuple[Mapping[str, str], ...]  # precision and digest
+    bundles: tuple[Mapping[str, str], ...]  # precision, digest, and the checkpoint each was made from
     measurements: tuple[Measurement, ...]
     rates: Mapping[str, Rates]  # by precision
     floors: tuple[Mapping[str, Seconds], ...]

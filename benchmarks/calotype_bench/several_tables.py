@@ -9,7 +9,7 @@ from pathlib import Path
 from calotype.errors import RequestError
 from calotype_bench import results
 from calotype_bench.agreement import agreement
-from calotype_bench.figures import BESIDE, besides, counted
+from calotype_bench.figures import BESIDE, besides, counted, told_parts
 from calotype_bench.markdown import heads, line
 from calotype_bench.measurement import beside_best
 from calotype_bench.results import Latency
@@ -41,17 +41,23 @@ def summary(paths: Sequence[Path]) -> str:
 
     RequestError.
     """
-    lines = [*heads("measured", "processor", "ours", *BESIDE.values(), "latents", "PSNR dB", "result")]
-    for path, result in ((path, _read(path)) for path in paths):
-        for measurement in result.measurements:
-            what = f"{result.title}, {counted(measurement.job.steps, 'step')}"
-            ours = [row.engine for row in measurement.rows if row.engine.name == "calotype"]
-            first = {engine.label for engine in ours if engine.backend == ours[0].backend}
-            lines += [
-                line(what, str(result.machine["processor"]).split()[-1], *cells, f"`{path.name}`")
-                for cells in besides(measurement, beside_best(measurement.rows), list(BESIDE))
-                if cells[0] in first
-            ]
+    found = [
+        (path, result, measurement, beside_best(measurement.rows))
+        for path, result in ((path, _read(path)) for path in paths)
+        for measurement in result.measurements
+    ]
+    told = told_parts(beside for *_, beside in found)
+    names = (BESIDE[part] for part in told)
+    lines = [*heads("measured", "processor", "ours", *names, "latents", "PSNR dB", "result")]
+    for path, result, measurement, beside in found:
+        what = f"{result.title}, {counted(measurement.job.steps, 'step')}"
+        ours = [row.engine for row in measurement.rows if row.engine.name == "calotype"]
+        first = {engine.label for engine in ours if engine.backend == ours[0].backend}
+        lines += [
+            line(what, str(result.machine["processor"]).split()[-1], *cells, f"`{path.name}`")
+            for cells in besides(measurement, beside, told)
+            if cells[0] in first
+        ]
     return "\n".join([*lines, ""])
 
 

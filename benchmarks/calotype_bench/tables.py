@@ -30,6 +30,7 @@ from calotype_bench.figures import (
     share,
     spread,
     times,
+    told_parts,
 )
 from calotype_bench.markdown import heads, line
 from calotype_bench.measurement import Measurement, beside_best, compare
@@ -128,7 +129,7 @@ def _latency(result: Latency, index: int) -> str:
 
 def _beside(measurement: Measurement) -> str:
     beside = beside_best(measurement.rows)
-    told = [part for part in BESIDE if any(part in parts for parts in beside.values())]
+    told = told_parts([beside])
     near = (f"latents from {measurement.reference}", "PSNR dB")
     lines = heads("ours, over the fastest other", *(BESIDE[part] for part in told), *near)
     return "\n".join([*lines, *(line(*cells) for cells in besides(measurement, beside, told)), ""])
@@ -152,10 +153,16 @@ def _caption(measurement: Measurement, alone: bool) -> str:
     job = measurement.job
     pictures, steps = counted(job.batch, "picture"), counted(job.steps, "step")
     return (
-        f"{pictures} of {job.width}x{job.height}, {steps} of {job.scheduler} "
+        f"{pictures} of {job.width}x{job.height}, {_task(measurement)}{steps} of {job.scheduler} "
         f"({counted(measurement.evaluations(), 'evaluation')} of the UNet), "
         f"guidance {job.guidance_scale:g}, {measurement.order(alone)}:"
     )
+
+
+def _task(measurement: Measurement) -> str:
+    """In words, where it is not text-to-image."""
+    job = measurement.job
+    return f"{measurement.task} at strength {job.strength:g}, " if job.image else ""
 
 
 def _operators(result: Latency) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from calotype_bench.jobs import Drawn, Engine, Failed, Job, Ready
 
@@ -80,6 +81,19 @@ def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
     if latents is not None:
         arrays["latents"] = np.asarray(latents, np.float32)
     np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def given(job: Job) -> dict[str, Any]:
+    """The job's pictures, by the names that diffusers' pipelines and ours have for them; none for text-to-image."""
+    if not job.image:
+        return {}
+    found: dict[str, Any] = {"image": _picture(job.image, "RGB"), "strength": job.strength}
+    return found | ({"mask_image": _picture(job.mask, "L")} if job.mask else {})
+
+
+def _picture(path: str, mode: str) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert(mode)
 
 
 def cores() -> int:

@@ -31,7 +31,7 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
     prompts.write_text("a red circle\n\n  a blue square on a wall\n")
     status = run(
         "--backend", "onnxruntime,openvino", "--prompts", str(prompts), "--seeds", "1,2", "--steps", "2",
-        "--pictures", "1", "--beside", "eager-fp16", "-o", str(output),
+        "--pictures", "1", "--noise", "fp64,bf16", "--beside", "eager-fp16", "-o", str(output),
     )  # fmt: skip
     out, err = capsys.readouterr()
     found = results.read(output)
@@ -41,18 +41,20 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
     assert "eager bf16 (noise floor)" in out
     assert isinstance(found, results.Comparison)
     assert found.reference == "eager fp32"
-    assert found.noise == ("eager bf16", "eager fp16")
+    assert found.noise == ("eager fp64", "eager bf16", "eager fp16")
     assert found.failures == {}
-    engines = ["calotype onnxruntime fp32", "calotype openvino fp32", "eager bf16", "eager fp16"]
+    engines = ["calotype onnxruntime fp32", "calotype openvino fp32", *found.noise]
     assert [pair.engine for pair in found.pairs] == [engine for engine in engines for _ in range(4)]
     requests = [(prompt, seed) for prompt in ("a red circle", "a blue square on a wall") for seed in (1, 2)]
-    assert [(pair.prompt, pair.seed) for pair in found.pairs] == requests * 4
+    assert [(pair.prompt, pair.seed) for pair in found.pairs] == requests * 5
     ours = [pair.fidelity for pair in found.pairs if pair.engine[:8] == "calotype"]
     noise = [pair.fidelity for pair in found.pairs if pair.engine == "eager bf16"]
     assert all(each.latents is not None and each.latents < 1e-4 and each.largest <= 1 for each in ours)
     assert all(each.latents is not None and each.latents > 1e-3 for each in noise)
-    assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 4
-    assert [pair.request for pair in found.pairs] == [0, 1, 2, 3] * 4
+    exact = [pair.fidelity.latents for pair in found.pairs if pair.engine == "eager fp64"]
+    assert all(each is not None and 0 < each < 1e-4 for each in exact)
+    assert [bool(pair.found) for pair in found.pairs] == [True, False, False, False] * 5
+    assert [pair.request for pair in found.pairs] == [0, 1, 2, 3] * 5
     assert len(found.expected) == 1
     expected, drawn = (
         np.asarray(decode(each)).astype(int) for each in (*found.expected, found.pairs[0].found)
@@ -96,4 +98,4 @@ def test_bad_usage_is_refused(
 def test_an_unknown_precision_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--noise", "int8")
-    assert "expected some of fp32, fp16, bf16, found 'int8'" in capsys.readouterr().err
+    assert "expected some of fp32, fp16, bf16, fp64, found 'int8'" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_an_export_that_does_not_end_is_ended(
     (tmp_path / "checkpoint").mkdir()
     begun = time.monotonic()
     with pytest.raises(PeerError, match=r"peer cannot export .*: it was not done within 5 s, and was ended"):
-        environments.exported("peer", sys.executable, "endless", tmp_path / "checkpoint", said.append)
+        environments.exported("peer", sys.executable, "endless", [tmp_path / "checkpoint"], said.append)
     assert time.monotonic() - begun < 60
     with held.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError while what it started lives
@@ -158,7 +158,7 @@ def test_a_model_is_exported_once_for_each_checkpoint(
     checkpoint.mkdir()
     (checkpoint / "weights").write_text("1")
     monkeypatch.setattr(environments, "_run", lambda command, *_: Path(command[-1]).mkdir())
-    export = lambda: environments.exported("peer", sys.executable, "draw_peer", checkpoint, said.append)  # noqa: E731
+    export = lambda: environments.exported("peer", sys.executable, "draw_peer", [checkpoint], said.append)  # noqa: E731
 
     first, again = export(), export()
     (checkpoint / "weights").write_text("2 and more")
@@ -170,7 +170,7 @@ def test_an_export_that_fails_leaves_nothing(said: list[str], tmp_path: Path) ->
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     with pytest.raises(PeerError, match=r"peer cannot export .*no_such_module"):
-        environments.exported("peer", sys.executable, "no_such_module", checkpoint, said.append)
+        environments.exported("peer", sys.executable, "no_such_module", [checkpoint], said.append)
     assert not [path for path in (environments.cache() / "models").iterdir() if path.is_dir()]
 
 

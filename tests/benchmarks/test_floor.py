@@ -19,7 +19,10 @@ from tests.bundles import bundle
 
 def test_work_grows_with_what_it_is_done_for() -> None:
     opened = Bundle.open(bundle("plain"))
-    one, more = floor.operations(opened, 1, 10), floor.operations(opened, 3, 20)
+    one, more = (
+        floor.operations(opened, Job("x", steps, 0, batch=batch), steps)
+        for steps, batch in ((10, 1), (20, 3))
+    )
     step = flops.count(opened.root / opened.program("unet_step").files[0].path)
     text = flops.count(opened.root / opened.program("text_encoder").files[0].path)
 
@@ -27,7 +30,7 @@ def test_work_grows_with_what_it_is_done_for() -> None:
     assert more["unet_step"].total() == 6 * one["unet_step"].total()
     assert more["vae_decoder"].total() == 3 * one["vae_decoder"].total()
     assert more["text_encoder"] == one["text_encoder"] == text  # of both texts
-    assert floor.operations(Bundle.open(bundle("unguided")), 1, 1)["text_encoder"].total() > 0
+    assert floor.operations(Bundle.open(bundle("unguided")), Job("x", 1, 0), 1)["text_encoder"].total() > 0
 
 
 def test_the_floor_takes_convolutions_and_products_at_rates_of_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ pytest.importorskip("torch")
 from calotype.bundle import Bundle
 from calotype_bench import latency, results, rows
 from calotype_bench.cli import _parser, main
+from calotype_bench.order import SILENT
 from tests.bundles import bundle, checkpoint
 
 
@@ -129,6 +131,35 @@ def test_what_the_first_backend_turns_out_to_be_may_be_named_among_the_others() 
     options = _parser().parse_args(given)
     found = rows.engines(options, [Bundle.open(bundle("plain"))])
     assert sorted(engine.backend for engine in found) == ["onnxruntime", "openvino"]
+
+
+def test_a_checkpoint_on_the_hub_is_fetched_at_the_commit_that_the_bundle_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = Bundle.open(bundle("plain"))
+    source = {**opened.manifest.source, "revision": "0123abc"}
+    of_the_hub = dataclasses.replace(opened, manifest=dataclasses.replace(opened.manifest, source=source))
+    asked: list[tuple[str, str]] = []
+
+    def fetch(repository: str, revision: str, _: object) -> tuple[Path, str]:
+        asked.append((repository, revision))
+        return checkpoint("plain"), revision
+
+    monkeypatch.setattr("calotype_export.hub.fetch", fetch)
+    assert rows.checkpoint("owner/name", None, [of_the_hub], SILENT) == checkpoint("plain")
+    assert asked == [("owner/name", "0123abc")]
+    assert rows.checkpoint(str(checkpoint("plain")), None, [opened], SILENT) == checkpoint("plain")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--mask", "x.png"), ("--against", "opnvino"), ("--backend", "opnvino")]
+)
+def test_what_means_nothing_is_refused_before_gigabytes_are_fetched(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype_export.hub.fetch", lambda *_: pytest.fail("fetched"))
+    assert run(capsys, "--checkpoint", "owner/name", *arguments)[0] == 2
 
 
 def test_a_run_that_measured_nothing_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
