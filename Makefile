@@ -7,6 +7,8 @@ BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
 DEMO := fp32 bf16 batches
+OTHERS := inpainting-fp32 inpainting-bf16 depth-fp32 depth-bf16
+FULL := sd15 sd21-base
 EXPORTER := $(wildcard export/calotype_export/*.py)
 # ONNX Runtime for CUDA, whose provider some tests open without a GPU; in a folder of its own, since pip would put it in
 # place of the one for CPUs
@@ -16,7 +18,7 @@ BESIDE := --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
 
 .SECONDARY:
-.PHONY: help demo test check fix parity score bench bench-full compile-check launches gpu build clean
+.PHONY: help demo test check fix parity score bench bench-tasks bench-full compile-check launches gpu build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -47,48 +49,72 @@ parity: .venv/ready  ## compare with eager diffusers on the demo checkpoints: ev
 score: .venv/ready  ## measure the demo checkpoints: 200 pictures, read with classical image analysis
 	$(BUILDER)python demo/score
 
-bench: .venv/ready $(DEMO:%=.cache/bench/demo-%)  ## the demo checkpoint beside its peers: latency, fidelity, report
+# what is measured here lies beside the bundles; RESULTS=benchmarks/results puts it in place of what the pages show
+RESULTS ?= .cache/bench/results
+PAGES = $(if $(filter $(abspath benchmarks/results),$(abspath $(RESULTS))),$(BUILDER)calotype-bench tables README.md benchmarks/*.md)
+# where torch comes from another index, it does for the peers' environments too
+bench bench-tasks $(FULL:%=bench-%): private export PIP_EXTRA_INDEX_URL := $(strip $(TORCH_INDEX) $(PIP_EXTRA_INDEX_URL))
+
+bench: .venv/ready $(DEMO:%=.cache/bench/demo-%) | $(RESULTS)  ## the demo checkpoint beside its peers: latency, fidelity, report
 	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --backend openvino \
-		--against onnxruntime,$(PEERS) --checkpoint demo/text-to-image --steps 10,20 --runs 12 \
-		--title "The demo checkpoint" -o benchmarks/results/demo.json
+		--against onnxruntime,$(PEERS),stable-diffusion.cpp --checkpoint demo/text-to-image --steps 10,20 --runs 12 --prompt $(PROMPT) \
+		--title "The demo checkpoint" -o $(RESULTS)/demo.json
 	$(BUILDER)calotype-bench latency .cache/bench/demo-batches --backend openvino --against eager \
-		--checkpoint demo/text-to-image --steps 10 --batch 1,2,4 --runs 6 --no-operators \
-		--title "The demo checkpoint, several pictures at once" -o benchmarks/results/demo-batches.json
-	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --backend openvino,onnxruntime $(COMPARED) \
-		--title "Pictures of the demo checkpoint" -o benchmarks/results/demo-pictures.json
+		--checkpoint demo/text-to-image --steps 10 --batch 1,2,4 --runs 6 --no-operators --prompt $(PROMPT) \
+		--title "The demo checkpoint, several pictures at once" -o $(RESULTS)/demo-batches.json
+	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --backend openvino,onnxruntime $(COMPARED) --noise fp64,bf16 \
+		--title "Pictures of the demo checkpoint" -o $(RESULTS)/demo-pictures.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-bf16 --backend openvino --beside compile-bf16,optimum-intel-bf16 $(COMPARED) \
-		--title "Pictures of the demo checkpoint in bf16" -o benchmarks/results/demo-pictures-bf16.json
+		--title "Pictures of the demo checkpoint in bf16" -o $(RESULTS)/demo-pictures-bf16.json
 	for precision in fp32 bf16; do $(BUILDER)calotype-bench techniques .cache/bench/demo-$$precision --runs 30 \
 		--title "What rewriting gains, the demo checkpoint in $$precision" \
-		-o benchmarks/results/demo-techniques-$$precision.json || exit 1; done
-	$(BUILDER)calotype-bench report benchmarks/results/demo*.json -o .cache/bench/report.html
-	$(BUILDER)calotype-bench tables README.md benchmarks/*.md
+		-o $(RESULTS)/demo-techniques-$$precision.json || exit 1; done
+	$(BUILDER)calotype-bench report $(RESULTS)/demo*.json -o .cache/bench/report.html
+	$(PAGES)
+
+bench-tasks: .venv/ready $(OTHERS:%=.cache/bench/demo-%) .cache/bench/demo-fp32 .cache/bench/demo-bf16 | $(RESULTS)  ## the demo checkpoints from a picture: image-to-image, inpainting, depth
+	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --checkpoint demo/text-to-image $(FROM_PICTURE) \
+		--title "The demo checkpoint, image-to-image" -o $(RESULTS)/demo-image-to-image.json
+	$(BUILDER)calotype-bench latency .cache/bench/demo-inpainting-fp32 .cache/bench/demo-inpainting-bf16 \
+		--checkpoint demo/inpainting $(FROM_PICTURE) --mask benchmarks/pictures/mask.png \
+		--title "The demo's inpainting checkpoint" -o $(RESULTS)/demo-inpainting.json
+	$(BUILDER)calotype-bench latency .cache/bench/demo-depth-fp32 .cache/bench/demo-depth-bf16 --checkpoint demo/depth $(FROM_PICTURE) \
+		--title "The demo's depth checkpoint" -o $(RESULTS)/demo-depth-to-image.json
+	$(PAGES)
+
+$(RESULTS):
+	mkdir -p $@
 
 # at full size one engine at a time is in memory; many hours on two cores: STEPS=2 RUNS=3 makes it less, without intervals
 STEPS ?= 20
 RUNS ?= 6
-PEERS := eager,eager-bf16,compile,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx,stable-diffusion.cpp
-FULL := sd15 sd21-base
+PEERS := eager,eager-bf16,compile,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx
+PROMPT := "a large red heart in the centre on a cream background"
+FROM_PICTURE := --backend openvino --against $(PEERS) --image benchmarks/pictures/scene.png --prompt "a large red star in the centre on a mint background" --guidance-scale 2.5 --steps 20 --runs 12 --no-operators
 COMPARED := --against demo/text-to-image --prompts benchmarks/prompts.txt --seeds 1,2,3,4 --pictures 1
 COMPARED_FULL = --against .cache/bench/$* --prompts benchmarks/prompts.txt --steps $(STEPS) --pictures 0
 
 bench-full: $(FULL:%=bench-%)  ## the same on random weights of sd15 and sd21-base at full size: hours
-	$(BUILDER)calotype-bench report $(FULL:%=benchmarks/results/%*.json) -o .cache/bench/report-full.html
-	$(BUILDER)calotype-bench tables README.md benchmarks/*.md
+	$(BUILDER)calotype-bench report $(FULL:%=$(RESULTS)/%*.json) -o .cache/bench/report-full.html
+	$(PAGES)
 
-$(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
+$(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16 | $(RESULTS)
 	$(BUILDER)calotype-bench latency .cache/bench/$*-fp32 .cache/bench/$*-bf16 --backend openvino \
-		--against onnxruntime,$(PEERS) --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
-		--title "$* at full size, random weights" -o benchmarks/results/$*.json
+		--against onnxruntime,$(PEERS),stable-diffusion.cpp --checkpoint .cache/bench/$* --steps $(STEPS) --runs $(RUNS) --one-at-a-time \
+		--title "$* at full size, random weights" -o $(RESULTS)/$*.json
 	$(BUILDER)calotype-bench compare .cache/bench/$*-fp32 --backend openvino $(COMPARED_FULL) \
-		--title "Pictures of $* at full size in fp32" -o benchmarks/results/$*-pictures-fp32.json
+		--title "Pictures of $* at full size in fp32" -o $(RESULTS)/$*-pictures-fp32.json
 	$(BUILDER)calotype-bench compare .cache/bench/$*-bf16 --backend openvino --beside compile-bf16,optimum-intel-bf16 \
-		$(COMPARED_FULL) --title "Pictures of $* at full size in bf16" -o benchmarks/results/$*-pictures-bf16.json
+		$(COMPARED_FULL) --title "Pictures of $* at full size in bf16" -o $(RESULTS)/$*-pictures-bf16.json
 
 # what was exported by other code is exported anew
 .cache/bench/demo-batches: $(EXPORTER) | .venv/ready
 	rm -rf $@
 	$(BUILDER)calotype-export build demo/text-to-image --batch 1,2,4 -o $@
+
+$(OTHERS:%=.cache/bench/demo-%): .cache/bench/demo-%: $(EXPORTER) | .venv/ready
+	rm -rf $@
+	$(BUILDER)calotype-export build demo/$(word 1,$(subst -, ,$*)) --precision $(word 2,$(subst -, ,$*)) -o $@
 
 .cache/bench/demo-%: $(EXPORTER) | .venv/ready
 	rm -rf $@
@@ -105,18 +131,18 @@ $(FULL:%=bench-%): bench-%: .cache/bench/%-fp32 .cache/bench/%-bf16
 $(FULL:%=.cache/bench/%): | .venv/ready
 	$(BUILDER)calotype-export synthetic $(@F) -o $@
 
-compile-check: .venv/ready  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
-	$(BUILDER)python benchmarks/compile_check.py -o benchmarks/results/compile-check.json
+compile-check: .venv/ready | $(RESULTS)  ## compile the full-size models with TensorRT-RTX, which needs no GPU: time, memory, fusion
+	$(BUILDER)python benchmarks/compile_check.py -o $(RESULTS)/compile-check.json
 
-launches: .venv/ready $(CUDA_RUNTIME)  ## count what ONNX Runtime launches on a GPU for full-size models, without one
-	$(BUILDER)python benchmarks/launches.py -o benchmarks/results/launches.json
+launches: .venv/ready $(CUDA_RUNTIME) | $(RESULTS)  ## count what ONNX Runtime launches on a GPU for full-size models, without one
+	$(BUILDER)python benchmarks/launches.py -o $(RESULTS)/launches.json
 
 ifeq ($(origin PYTHON),file)
-gpu: .venv-gpu/ready  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)
-	.venv-gpu/bin/python -m calotype_bench.gpu -o benchmarks/results
+gpu: .venv-gpu/ready | $(RESULTS)  ## everything that needs a GPU: tests, then latency beside eager diffusers (PYTHON=python3 installs nothing)
+	.venv-gpu/bin/python -m calotype_bench.gpu -o $(RESULTS)
 else
-gpu:
-	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o benchmarks/results
+gpu: | $(RESULTS)
+	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o $(RESULTS)
 endif
 
 .cache/onnxruntime-gpu/ready: .venv/ready constraints.txt
@@ -127,7 +153,7 @@ endif
 build: .venv/ready  ## a wheel, in dist/
 	$(BUILDER)pip wheel --quiet --no-deps --wheel-dir dist .
 
-clean:  ## remove what the other targets made, the environments included
+clean:  ## remove what the other targets made, environments and measurements included
 	rm -rf .venv .venv-runtime .venv-gpu .cache build dist demo/out
 
 # torch comes first or in the same command: what depends on it would otherwise choose its own build
