@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,13 @@ class TestDepth:
         flat = np.full((1, 5, 7), 3.0, np.float32)
         for resize in (images.resize_bicubic, images.resize_bilinear):
             np.testing.assert_allclose(resize(flat, 11, 4), 3.0, rtol=1e-6)
+
+    def test_no_thread_goes_on_behind_a_resize(self) -> None:
+        """Those of numpy's matrix products did for 30 ms, in which the next program had to share the cores."""
+        images.resize_bicubic(np.ones((1, 384, 384), np.float32), 64, 64)
+        before = time.process_time()
+        time.sleep(0.05)
+        assert time.process_time() - before < 0.01
 
 
 def test_floats_become_the_nearest_level_and_are_clipped() -> None:
