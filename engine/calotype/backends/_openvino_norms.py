@@ -4,7 +4,8 @@ Group norms in a bundle are instance norms of one row a group, whose scale is on
 by channel behind it. OpenVINO multiplies by the ones and adds the zeros all the same, and needs the channels one after
 another, where convolutions have them side by side. In float32 the norm is written out, channel by channel, with the
 variance from differences to the mean, and what was added to whole channels before, as a time embedding is, goes into
-its terms; in bfloat16 that gains nothing, and what is left stays as it is.
+its terms; in bfloat16 that gains nothing, and what is left stays as it is. The norms of a VAE's encoder are written out
+in a float32 bundle already, in rows of pixels (`calotype_export/group_norm.py`), and are rewritten in the same way.
 
 Layer norms of bfloat16 come out of its reader between conversions to float32 and back. Its kernel computes in float32
 all the same: without them a norm's numbers are equal to the last bit.
@@ -12,6 +13,7 @@ all the same: without them a norm's numbers are equal to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,9 @@ import openvino as ov
 from openvino import opset12 as ops
 
 _BEHIND = ("Multiply", "Add", "Reshape", "Multiply", "Add")  # ones, zeros, the data's own shape, scale, bias
+# Of a norm written out in rows, around the root of its variance
+_BEHIND_ROOT = ("Divide", "Multiply", "Reshape", "Multiply", "Add")
+_BEFORE_ROOT = ("Add", "ReduceMean", "ReduceMean", "Multiply", "Subtract", "Reshape")
 _BF16 = ov.Type.bf16
 _MANY = 64  # pixels a side
 
@@ -29,11 +34,13 @@ def simplify(model: ov.Model) -> int:
     nodes: Any = model.get_ops()
     normals = [node for node in nodes if node.get_type_name() == "MVN"]
     widened = [normal for normal in normals if _narrow(normal)]
+    roots = [node for node in nodes if node.get_type_name() == "Sqrt"]
     groups = [norm for normal in normals if (norm := _group_norm(normal))]
+    groups += [norm for root in roots if (norm := _norm_in_rows(root))]
     for norm in groups:
         if norm.data.get_element_type() == ov.Type.f32 and len(norm.data.get_shape()) == 4:
             norm.write_out()
-        else:
+        elif norm.normal is not None:
             norm.unfolded.input(0).replace_source_output(norm.normal.output(0))
     if groups or widened:
         model.validate_nodes_and_infer_types()
@@ -42,15 +49,13 @@ def simplify(model: ov.Model) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _GroupNorm:
-    normal: Any  # MVN of (N, G, ...)
-    unfolded: Any  # its reshape to (N, C, ...)
+    data: Any  # what is normalised (N, C, H, W)
+    groups: int
+    epsilon: float
+    unfolded: Any  # the normal's reshape to (N, C, ...)
     scaled: Any  # times (C, 1, 1)
     moved: Any  # plus (C, 1, 1)
-
-    @property
-    def data(self) -> Any:
-        """What is normalised (N, C, H, W)."""
-        return self.normal.input_value(0).get_node().input_value(0)
+    normal: Any = None  # MVN of (N, G, ...), where it is one
 
     def write_out(self) -> None:
         """Means and variances of channels, then of groups, and a factor and a summand of each channel."""
@@ -62,7 +67,7 @@ class _GroupNorm:
             offset = ops.subtract(self._of_groups(ops.add(means, added).output(0)), added)
         apart = ops.subtract(data, offset)
         variance = self._of_groups(_channel_means(ops.multiply(apart, apart).output(0)))
-        epsilon = ops.constant(np.float32(self.normal.get_attributes()["eps"]))
+        epsilon = ops.constant(np.float32(self.epsilon))
         factor = ops.divide(self.scaled.input_value(1), ops.sqrt(ops.add(variance, epsilon)))
         summand = ops.subtract(self.moved.input_value(1), ops.multiply(offset, factor))
         whole = ops.add(ops.multiply(data, factor), summand)
@@ -72,7 +77,7 @@ class _GroupNorm:
     def _of_groups(self, channels: Any) -> Any:
         """The mean of its group for each of `channels` (N, C, 1, 1)."""
         N, C = channels.get_shape()[:2]
-        G = self.normal.get_output_shape(0)[1]
+        G = self.groups
         groups = ops.reduce_mean(
             ops.reshape(channels, ops.constant([N, G, C // G]), False), ops.constant([2]), True
         )
@@ -130,19 +135,59 @@ def _narrow(normal: Any) -> bool:
 
 def _group_norm(normal: Any) -> _GroupNorm | None:
     """The group norm that `normal` belongs to; None where it is no part of one that looks like a bundle's."""
-    chain = [normal]
-    for kind in _BEHIND:
-        uses = [use.get_node() for use in chain[-1].output(0).get_target_inputs()]
-        following = [node for node in uses if node.get_type_name() != "ShapeOf"]
-        if len(following) != 1 or following[0].get_type_name() != kind:
-            return None
-        chain.append(following[0])
-    _, ones, zeros, unfolded, scaled, moved = chain
+    behind = _chain(normal, _BEHIND)
+    if behind is None:
+        return None
+    ones, zeros, unfolded, scaled, moved = behind
     if normal.input_value(0).get_node().get_type_name() != "Reshape":
         return None
     if not (_is_filled(ones.input_value(1), 1.0) and _is_filled(zeros.input_value(1), 0.0)):
         return None
-    return _GroupNorm(normal, unfolded, scaled, moved)
+    data = normal.input_value(0).get_node().input_value(0)
+    epsilon = float(normal.get_attributes()["eps"])
+    return _GroupNorm(data, normal.get_output_shape(0)[1], epsilon, unfolded, scaled, moved, normal)
+
+
+def _norm_in_rows(root: Any) -> _GroupNorm | None:
+    """The group norm, written out in rows (N, G, R, W), that takes the deviation `root`; None where it is none."""
+    behind, before = _chain(root, _BEHIND_ROOT), _sources(root, _BEFORE_ROOT)
+    if behind is None or before is None:
+        return None
+    inverse, normal, unfolded, scaled, moved = behind
+    total, variance, _, square, centred, rows = before
+    mean = _sources(centred.input_value(1).get_node(), ("ReduceMean", "Reshape"))
+    shape = list(rows.get_output_shape(0))
+    if mean is None or mean[-1] != rows or list(variance.get_output_shape(0)) != [*shape[:2], 1, 1]:
+        return None
+    if not (_is_filled(inverse.input_value(0), 1.0) and _is_constant(total.input_value(1))):
+        return None
+    if {each.get_node() for each in (*square.input_values(), normal.input_value(0))} != {centred}:
+        return None
+    epsilon = float(total.input_value(1).get_node().get_data().item())
+    return _GroupNorm(rows.input_value(0), shape[1], epsilon, unfolded, scaled, moved)
+
+
+def _chain(node: Any, kinds: Sequence[str]) -> list[Any] | None:
+    """The nodes of these kinds behind `node`, each the only use of the one before; None where others are there."""
+    found = [node]
+    for kind in kinds:
+        uses = [use.get_node() for use in found[-1].output(0).get_target_inputs()]
+        following = [each for each in uses if each.get_type_name() != "ShapeOf"]
+        if len(following) != 1 or following[0].get_type_name() != kind:
+            return None
+        found.append(following[0])
+    return found[1:]
+
+
+def _sources(node: Any, kinds: Sequence[str]) -> list[Any] | None:
+    """The nodes of these kinds before `node`, each the first input of the one behind; None where others are there."""
+    found = [node]
+    for kind in kinds:
+        source = found[-1].input_value(0).get_node()
+        if source.get_type_name() != kind:
+            return None
+        found.append(source)
+    return found[1:]
 
 
 def _is_filled(output: Any, number: float) -> bool:
@@ -150,7 +195,11 @@ def _is_filled(output: Any, number: float) -> bool:
     node = output.get_node()
     while node.get_type_name() == "Reshape":
         node = node.input_value(0).get_node()
-    if node.get_type_name() != "Constant":
+    if not _is_constant(node.output(0)):
         return False
     data = node.get_data(dtype="float32")
     return bool((data == number).all())
+
+
+def _is_constant(output: Any) -> bool:
+    return bool(output.get_node().get_type_name() == "Constant")
