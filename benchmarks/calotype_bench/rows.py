@@ -22,6 +22,10 @@ from calotype_export.locate import locate
 def engines(options: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Engine]:
     """The rows, the first bundle's first; peers are `located` later. RequestError for what means nothing."""
     _check_sizes(bundles)
+    if options.config is not None and options.checkpoint is None:
+        raise RequestError(
+            "--config: expected the checkpoint that it describes", "--checkpoint FILE.safetensors"
+        )
     found = _ours(options, bundles)
     for name in options.against:
         if name in peers.names() and options.checkpoint is not None:

@@ -74,6 +74,7 @@ def test_the_command_prints_tables_and_writes_raw_samples(
         (("--checkpoint", str(checkpoint("depth"))), "safety_checker/model.safetensors is missing"),
         (("-o", "nowhere/x.json"), "-o nowhere/x.json: there is no folder nowhere"),
         (("-o", "."), "-o .: expected a file, found a folder"),
+        (("--config", "nowhere"), "--config: expected the checkpoint that it describes"),
     ],
 )
 def test_bad_usage_is_refused(
