@@ -26,8 +26,8 @@ FORMAT_VERSION = 2
 TIMED = (
     "wall seconds from the call until the picture is a numpy array; nothing is encoded or written. Of the "
     "parts, ours are runs of programs, with guidance and the solver in unet_step, and copying into and out of "
-    "them in runtime; those of diffusers' pipelines are calls of a network's forward or decode, with guidance "
-    "and the scheduler in runtime"
+    "them in runtime; those of diffusers' pipelines are calls of a network's forward, encode or decode, with "
+    "guidance and the scheduler in runtime"
 )
 _MACHINE = frozenset({"processor", "cores", "system", "python", "load", "date"})
 _GPU = frozenset({"gpu", "compute_capability", "driver"})
