@@ -18,6 +18,11 @@ from calotype.backends import _openvino_norms  # noqa: E402  (needs OpenVINO)
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
+def computed(model: Any, inputs: Any) -> Any:
+    """The model's one output."""
+    return next(iter(ov.compile_model(model, "CPU", SETTINGS)(inputs).values()))
+
+
 def group_norm(shape: tuple[int, ...], scale: Any, bias: Any, dtype: str, ones: float = 1.0) -> Any:
     """A group norm of 4 groups, as OpenVINO reads it from a bundle's graph; float32 goes in and comes out."""
     data = ops.parameter(shape, np.float32)
@@ -55,9 +60,7 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
         data = rounded(data)
         scale, bias = rounded(scale), rounded(bias)
         exact = group_norm(shape, scale, bias, "f32")
-    found, expected = (
-        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (read, exact)
-    )
+    found, expected = (computed(each, data) for each in (read, exact))
     assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
 
 
@@ -80,9 +83,7 @@ def test_what_is_added_to_channels_before_a_norm_goes_into_its_terms(first: bool
     whole = [node for node in after.get_ops() if list(node.get_output_shape(0)) == list(shape)]
     assert [node.get_type_name() for node in whole].count("Add") == 1  # the last, of the summand
     inputs = [random.standard_normal(size).astype(np.float32) * 3 for size in (shape, (2, 8, 1, 1))]
-    expected, found = (
-        next(iter(ov.compile_model(each, "CPU", SETTINGS)(inputs).values())) for each in (before, after)
-    )
+    expected, found = (computed(each, inputs) for each in (before, after))
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
@@ -100,9 +101,7 @@ def test_layer_norms_of_bfloat16_need_no_conversions_and_give_the_same_numbers()
     assert _openvino_norms.simplify(after) == 1
     kinds = [[node.get_type_name() for node in model.get_ops()].count("Convert") for model in (before, after)]
     assert kinds == [4, 2]
-    expected, found = (
-        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (before, after)
-    )
+    expected, found = (computed(each, data) for each in (before, after))
     assert np.array_equal(found, expected)
 
 
@@ -154,9 +153,7 @@ def test_norms_in_rows_are_simplified_and_give_the_same_numbers() -> None:
     before, after = norm_in_rows(), norm_in_rows()
     assert _openvino_norms.simplify(after) == 1
     assert {"AvgPool"} <= {node.get_type_name() for node in after.get_ops()}
-    expected, found = (
-        next(iter(ov.compile_model(each, "CPU", SETTINGS)(data).values())) for each in (before, after)
-    )
+    expected, found = (computed(each, data) for each in (before, after))
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
