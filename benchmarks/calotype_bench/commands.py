@@ -44,9 +44,9 @@ def latency(options: argparse.Namespace) -> None:
     results.check_writable(options.output)
     partly = options.output and options.output.with_suffix(".partial.json")
     bundles = [Bundle.open(path) for path in options.bundles]
-    jobs = requested.timed(options, bundles[0])
     engines = rows.engines(options, bundles)
     references = rows.exact(options, engines)
+    jobs = requested.timed(options, bundles[0])
     if options.checkpoint is not None:
         folder = rows.checkpoint(options.checkpoint, options.config, bundles, progress.TERMINAL)
         engines, references = (rows.located(each, folder) for each in (engines, references))
@@ -72,8 +72,8 @@ def compare(options: argparse.Namespace) -> None:
     """Draw the same requests with everything, print a table, and write the result where -o says."""
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
-    jobs = requested.compared(options, bundles[0])
     engines = rows.compared(options, bundles)
+    jobs = requested.compared(options, bundles[0])
     folder = rows.checkpoint(options.against, options.config, bundles, progress.TERMINAL)
     engines = rows.located(engines, folder)
     watch = machine.Watch(options.device)

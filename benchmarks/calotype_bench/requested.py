@@ -12,6 +12,7 @@ from PIL import Image
 from calotype.bundle import Bundle
 from calotype.errors import RequestError
 from calotype.manifest import Manifest
+from calotype.request import Request
 from calotype_bench.jobs import (
     DEPTH_TO_IMAGE,
     IMAGE_TO_IMAGE,
@@ -86,9 +87,9 @@ def _job(
 
 
 def _strength(options: argparse.Namespace) -> float:
-    """As given, or as diffusers' pipelines have it. RequestError."""
+    """As given, or as the pipeline's requests have it. RequestError."""
     if options.strength is None:
-        return 0.8 if options.image is not None and options.mask is None else 1.0
+        return Request(prompt="", image=options.image, mask_image=options.mask).noise_share
     if not 0 < options.strength <= 1:  # also where it is no number
         raise RequestError(f"--strength {options.strength}: expected more than 0, and 1 at most")
     return options.strength
