@@ -13,6 +13,7 @@ from calotype_export import arguments
 
 
 def names(text: str) -> tuple[str, ...]:
+    """Some, separated by commas, one at least."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found:
         raise argparse.ArgumentTypeError(f"expected at least one, found {text!r}")
@@ -20,6 +21,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def device(text: str) -> str:
+    """`cpu`, `cuda` or `cuda:1`."""
     try:
         return BackendOptions(text).device
     except CalotypeError as error:
@@ -27,6 +29,7 @@ def device(text: str) -> str:
 
 
 def precisions(text: str) -> tuple[str, ...]:
+    """Some of `peers.OF_NOISE`."""
     found = names(text)
     unknown = [name for name in found if name not in peers.OF_NOISE]
     if unknown:
@@ -37,10 +40,12 @@ def precisions(text: str) -> tuple[str, ...]:
 
 
 def numbers(text: str) -> tuple[int, ...]:
+    """Some of at least 1."""
     return tuple(arguments.positive(part) for part in names(text))
 
 
 def seconds(text: str) -> float:
+    """A time limit that a thread can wait for."""
     try:
         found = float(text)
     except ValueError:
@@ -53,4 +58,5 @@ def seconds(text: str) -> float:
 
 
 def seeds(text: str) -> tuple[int, ...]:
+    """Some of at least 0."""
     return tuple(arguments.count(part) for part in names(text))
