@@ -57,10 +57,10 @@ bench bench-tasks $(FULL:%=bench-%): export PIP_EXTRA_INDEX_URL := $(strip $(TOR
 
 bench: .venv/ready $(DEMO:%=.cache/bench/demo-%) | $(RESULTS)  ## the demo checkpoint beside its peers: latency, fidelity, report
 	$(BUILDER)calotype-bench latency .cache/bench/demo-fp32 .cache/bench/demo-bf16 --backend openvino \
-		--against onnxruntime,$(PEERS),stable-diffusion.cpp --checkpoint demo/text-to-image --steps 10,20 --runs 12 \
+		--against onnxruntime,$(PEERS),stable-diffusion.cpp --checkpoint demo/text-to-image $(DRAWN) --steps 10,20 --runs 12 \
 		--title "The demo checkpoint" -o $(RESULTS)/demo.json
 	$(BUILDER)calotype-bench latency .cache/bench/demo-batches --backend openvino --against eager \
-		--checkpoint demo/text-to-image --steps 10 --batch 1,2,4 --runs 6 --no-operators \
+		--checkpoint demo/text-to-image $(DRAWN) --steps 10 --batch 1,2,4 --runs 6 --no-operators \
 		--title "The demo checkpoint, several pictures at once" -o $(RESULTS)/demo-batches.json
 	$(BUILDER)calotype-bench compare .cache/bench/demo-fp32 --backend openvino,onnxruntime $(COMPARED) --noise fp64,bf16 \
 		--title "Pictures of the demo checkpoint" -o $(RESULTS)/demo-pictures.json
@@ -89,7 +89,9 @@ $(RESULTS):
 STEPS ?= 20
 RUNS ?= 6
 PEERS := eager,eager-bf16,compile,compile-bf16,optimum-intel,optimum-intel-bf16,optimum-onnx
-FROM_PICTURE := --backend openvino --against $(PEERS) --image benchmarks/pictures/scene.png --prompt "a large red star in the centre on a mint background" --guidance-scale 2.5 --steps 20 --runs 12 --no-operators
+# a caption that the demo checkpoints draw, with the guidance that suits them
+DRAWN := --prompt "a large red star in the centre on a mint background" --guidance-scale 2.5
+FROM_PICTURE := --backend openvino --against $(PEERS) --image benchmarks/pictures/scene.png $(DRAWN) --steps 20 --runs 12 --no-operators
 COMPARED := --against demo/text-to-image --prompts benchmarks/prompts.txt --seeds 1,2,3,4 --pictures 1
 COMPARED_FULL = --against .cache/bench/$* --prompts benchmarks/prompts.txt --steps $(STEPS) --pictures 0
 
