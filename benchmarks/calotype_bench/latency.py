@@ -53,9 +53,12 @@ class _Take:
         if drawn is not None:
             self.samples.setdefault(index, []).append(dataclasses.replace(drawn, opening=opening))
 
-    def reference(self, engines: Sequence[Engine]) -> int | None:
-        """Of the engines that drew, the first in the finest precision, eager diffusers before others."""
-        drawn = [index for index in range(len(engines)) if self._path(index).is_file()]
+    def reference(self, engines: Sequence[Engine], sampled: int) -> int | None:
+        """The one behind the `sampled` that was to be compared with, where there is one; or else, of those that drew,
+        the first in the finest precision, eager diffusers before others. None where that one drew nothing.
+        """
+        chosen = range(sampled, len(engines)) or range(sampled)
+        drawn = [index for index in chosen if self._path(index).is_file()]
 
         def rank(index: int) -> tuple[int, bool]:
             return peers.PRECISIONS.index(engines[index].dtype), engines[index].name != "eager"
@@ -223,18 +226,21 @@ def _take_alone(bench: _Bench, takes: Sequence[_Take], opening: int, _: int) -> 
 
 
 def _measurement(bench: _Bench, take: _Take, runs: int) -> Measurement:
-    reference = take.reference(bench.engines)
-    judged = [take.fidelity(index, reference) for index in range(bench.sampled)]
+    """With a row of what was to be compared with, where it failed."""
+    reference = take.reference(bench.engines, bench.sampled)
+    judged = {index: take.fidelity(index, reference) for index in range(bench.sampled)}
+    failures = {**bench.failures, **take.failures}
+    shown = [index for index, _ in enumerate(bench.engines) if index in judged or index in failures]
     rows = tuple(
         Row(
-            engine,
+            bench.engines[index],
             bench.ready.get(index),
             take.first.get(index),
             tuple(take.samples.get(index, ())),
-            take.failures.get(index) or bench.failures.get(index, ""),
-            judged[index],
+            failures.get(index, ""),
+            judged.get(index),
             tuple(take.starts.get(index, ())),
         )
-        for index, engine in enumerate(bench.engines[: bench.sampled])
+        for index in shown
     )
-    return Measurement(take.job, runs, bench.engines[reference].label if reference is not None else "", rows)
+    return Measurement(take.job, runs, "" if reference is None else bench.engines[reference].label, rows)

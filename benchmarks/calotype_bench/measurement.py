@@ -113,6 +113,11 @@ class Measurement:
     rows: tuple[Row, ...]
 
     @property
+    def beside(self) -> str:
+        """The reference, in words."""
+        return self.reference or "nothing"
+
+    @property
     def task(self) -> str:
         """Which of diffusers' pipelines draws it."""
         return self.rows[0].engine.task

@@ -96,7 +96,7 @@ def _measurement(measurement: Measurement, floors: Any, alone: bool) -> View:
     ]
     return {
         "job": measurement.job, "task": measurement.task, "order": measurement.order(alone),
-        "reference": measurement.reference,
+        "reference": measurement.beside,
         "evaluations": measurement.evaluations(), "bars": bars, "waterfall": waterfall.of_rows(rows),
         "beside": beside,
     }  # fmt: skip

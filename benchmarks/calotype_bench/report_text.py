@@ -79,7 +79,7 @@ def table(measurement: Measurement, alone: bool = False) -> str:
     heads = ("runs", "min s", "median s", "p90 s", "p99 s", "spread")
     lines = [
         f"{measurement.task}, {measurement.job.label}; {measurement.order(alone)}; "
-        f"latents and pictures beside {measurement.reference or 'nothing'}",
+        f"latents and pictures beside {measurement.beside}",
         "engine".ljust(_LABEL)
         + "".join(f"{head:>10}" for head in heads)
         + f"{'times the first (95 %)':>32}{'UNet runs':>11}{'latents':>10}{'PSNR dB':>9}{'joules':>8}",
@@ -110,7 +110,7 @@ def beside(measurement: Measurement) -> str:
     for label, parts in beside_best(measurement.rows).items():
         lines += [
             f"{label}, seconds over those of the fastest other engine in that precision (95 %)",
-            f"    {near[label]} from {measurement.reference}",
+            f"    {near[label]} from {measurement.beside}",
         ]
         lines += [
             f"    {figures.BESIDE[part]:28}{found.ratio!s:32}{found.label}" for part, found in parts.items()

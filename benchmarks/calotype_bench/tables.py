@@ -107,7 +107,7 @@ def _latency(result: Latency, index: int) -> str:
     lines = [
         *heads(
             "engine", "fastest s", "median s", "p90 s", "spread", "times the first (95 %)", "a UNet step s", "VAE s",
-            f"latents from {measurement.reference}", "PSNR dB", "percent of the floor",
+            f"latents from {measurement.beside}", "PSNR dB", "percent of the floor",
         ),
     ]  # fmt: skip
     for number, row in enumerate(measurement.rows):
@@ -130,7 +130,7 @@ def _latency(result: Latency, index: int) -> str:
 def _beside(measurement: Measurement) -> str:
     beside = beside_best(measurement.rows)
     told = told_parts([beside])
-    near = (f"latents from {measurement.reference}", "PSNR dB")
+    near = (f"latents from {measurement.beside}", "PSNR dB")
     lines = heads("ours, over the fastest other", *(BESIDE[part] for part in told), *near)
     return "\n".join([*lines, *(line(*cells) for cells in besides(measurement, beside, told)), ""])
 

@@ -75,6 +75,19 @@ def test_an_engine_that_cannot_be_loaded_is_a_row_that_says_why() -> None:
     assert compare(found.rows) == {}
 
 
+def test_nothing_is_compared_where_the_reference_that_was_asked_for_fails() -> None:
+    missing = Engine("eager", "no-such-checkpoint", threads=1)
+    other = dataclasses.replace(CALOTYPE, backend="openvino")
+    *_, (found,) = latency.measure([CALOTYPE, other], [JOB], Order(1), references=[missing])
+
+    assert found.reference == ""
+    assert [row.fidelity for row in found.rows] == [None] * 3
+    assert compare(found.rows) == {}
+    text = report_text.table(found)
+    assert "latents and pictures beside nothing" in text
+    assert "eager fp32".ljust(32) + "could not be measured: eager fp32: " in text
+
+
 @pytest.fixture
 def most(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many workers were open with each that was opened; none is in the end."""
