@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calotype_bench import energy, laps
-from calotype_bench.jobs import DEPTH_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE, Drawn, Job
+from calotype_bench.jobs import DEPTH_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE, Drawn, Engine, Job
 from calotype_bench.laps import Laps, Place
 from calotype_bench.worker import given, resident_bytes, save_drawn
 
@@ -45,33 +45,40 @@ def made_for(checkpoint: str) -> str:
     return str(index["_class_name"])
 
 
+def no_device() -> int:
+    """What a pipeline holds of a GPU's memory where it does not tell."""
+    return 0
+
+
 class DiffusersDrawer:
     """`packages` are those whose versions matter; `prepare` is called before each job.
 
-    `noise` gives a job's own, or None for what the pipeline draws of the job's seed; for text-to-image alone.
+    `noise` gives a job's own, or None for what the pipeline draws of the job's seed; for text-to-image alone. `held`
+    tells bytes of a GPU's memory.
     """
 
     def __init__(
         self,
         pipeline: Any,
         packages: Sequence[str],
-        task: str,
-        on_gpu: bool = False,
+        engine: Engine,
         prepare: Callable[[Job], None] = lambda _: None,
         noise: Callable[[Job], Any] = lambda _: None,
+        held: Callable[[], int] = no_device,
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self._torch: Any = importlib.import_module("torch")
         self._diffusers: Any = importlib.import_module("diffusers")
         self._pipeline = pipeline
-        self._task = task
-        self._places = _places(pipeline, task)
+        self._task = engine.task
+        self._places = _places(pipeline, engine.task)
         self._config = dict(pipeline.scheduler.config)
-        self._on_gpu = on_gpu
+        self._on_gpu = engine.gpu is not None
         self._prepare = prepare
         self._noise = noise
-        self._energy = energy.Meter()
-        self._lap_seconds = laps.cost(on_gpu)
+        self._held = held
+        self._energy = energy.Meter(engine.gpu)
+        self._lap_seconds = laps.cost(self._on_gpu)
         self.backend = packages[0]
         self.versions = {name: metadata.version(name) for name in packages}
 
@@ -88,17 +95,15 @@ class DiffusersDrawer:
             if self._on_gpu:
                 self._torch.cuda.synchronize()
             seconds = time.perf_counter() - begun
-        parts = clock.wall()
         if save:
             scale = self._pipeline.vae.config.scaling_factor
             save_drawn(
                 save, drawn, np.concatenate([(each * scale).float().cpu().numpy() for each in latents])
             )
-        if parts:
-            parts["runtime"] = seconds - sum(parts.values())
-        device = self._torch.cuda.max_memory_allocated() if self._on_gpu else 0
+        parts, on_device = clock.wall(), clock.device()
+        parts["runtime"] = seconds - sum((on_device or parts).values())
         return Drawn(
-            seconds, parts, clock.device(), clock.calls["unet_step"], resident_bytes(), device,
+            seconds, parts, on_device, clock.calls["unet_step"], resident_bytes(), self._held(),
             self._energy.joules, clock.calls.total() * self._lap_seconds, clock_mhz=self._energy.clock_mhz(),
         )  # fmt: skip
 

@@ -36,7 +36,7 @@ class _Drawer:
             self._pipeline = Pipeline.load(
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
             )
-        self._energy = energy.Meter()
+        self._energy = energy.Meter(engine.gpu)
         events = stopwatch_cost(Device(on.index)) if on.kind == "cuda" else 0.0
         self._lap_seconds = laps.cost() + events  # as the pipeline and its programs time what they run
         self.backend = self._pipeline.backend

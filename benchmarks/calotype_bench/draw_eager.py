@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from calotype_bench.diffusers_drawer import PIPELINES, DiffusersDrawer, limit_threads
+from calotype_bench.diffusers_drawer import PIPELINES, DiffusersDrawer, limit_threads, no_device
 from calotype_bench.jobs import DEPTH_TO_IMAGE, TEXT_TO_IMAGE, Engine, Job
 from calotype_bench.worker import Drawer
 
@@ -38,9 +38,8 @@ def load(engine: Engine) -> Drawer:
         limit_threads(engine.threads)
     if engine.device == "cpu" and engine.timed and engine.dtype != "fp32":
         check_kernels(engine.dtype, product_seconds(torch.float32), product_seconds(DTYPES[engine.dtype]))
-    on_gpu = engine.device != "cpu"
-    if on_gpu:
-        torch.cuda.set_device(torch.device(engine.device).index or 0)  # whose events and memory are asked for
+    if engine.gpu is not None:
+        torch.cuda.set_device(engine.gpu)  # whose events and memory are asked for
     pipeline: Any = library(engine).from_pretrained(engine.path, torch_dtype=DTYPES[engine.dtype])
     pipeline.to(engine.device)
     looking = [pipeline.depth_estimator] if engine.task == DEPTH_TO_IMAGE else []
@@ -49,15 +48,16 @@ def load(engine: Engine) -> Drawer:
     if engine.dtype == "fp32":  # on GPUs convolutions would round their inputs to TF32's 10 bits
         torch.backends.cudnn.allow_tf32 = False
     if engine.name in MODES:
-        _compile(pipeline, engine, on_gpu)
+        _compile(pipeline, engine)
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
     packages = ("torch", "diffusers", "transformers")
-    return DiffusersDrawer(pipeline, packages, engine.task, on_gpu, noise=noise)
+    held = torch.cuda.max_memory_allocated if engine.gpu is not None else no_device
+    return DiffusersDrawer(pipeline, packages, engine, noise=noise, held=held)
 
 
-def _compile(pipeline: Any, engine: Engine, on_gpu: bool) -> None:
+def _compile(pipeline: Any, engine: Engine) -> None:
     """Every network whole; what the safety checker decides of its own network's output is Python."""
-    if not on_gpu:  # weights are constants of the kernels, in the order that these like
+    if engine.gpu is None:  # weights are constants of the kernels, in the order that these like
         inductor: Any = importlib.import_module("torch._inductor.config")
         inductor.freezing = True
     owners = [(pipeline, "text_encoder"), (pipeline, "unet"), (pipeline.vae, "decode")]

@@ -45,7 +45,7 @@ def load(engine: Engine) -> Drawer:
             shapes.append(wanted)
 
     packages = ("optimum-intel", "openvino", "transformers", "diffusers")
-    return DiffusersDrawer(pipeline, packages, engine.task, prepare=prepare)
+    return DiffusersDrawer(pipeline, packages, engine, prepare=prepare)
 
 
 def main() -> None:

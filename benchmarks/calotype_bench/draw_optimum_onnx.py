@@ -19,8 +19,6 @@ from calotype_bench.diffusers_drawer import (
 from calotype_bench.jobs import Engine
 from calotype_bench.worker import Drawer
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
 
 def library(engine: Engine) -> Any:
     """The pipeline's class, whose modules the package imports when they are first asked for."""
@@ -38,13 +36,16 @@ def load(engine: Engine) -> Drawer:
     if engine.threads is not None:
         options.intra_op_num_threads = engine.threads
         limit_threads(engine.threads)
-    if engine.device != "cpu":
+    provider, settings = "CPUExecutionProvider", {}
+    if engine.gpu is not None:
         runtime.preload_dlls()  # CUDA and cuDNN of pip's packages
+        # float32 is not to be rounded to TF32's 10 bits, as in no other row
+        provider, settings = "CUDAExecutionProvider", {"device_id": engine.gpu, "use_tf32": "0"}
     pipeline = library(engine).from_pretrained(
-        engine.path, provider=PROVIDERS[engine.device.partition(":")[0]], session_options=options
+        engine.path, provider=provider, provider_options=settings, session_options=options
     )
     packages = ("optimum-onnx", "onnxruntime", "transformers", "diffusers")
-    return DiffusersDrawer(pipeline, packages, engine.task, engine.device != "cpu")
+    return DiffusersDrawer(pipeline, packages, engine)
 
 
 def main() -> None:

@@ -33,6 +33,12 @@ class Engine:
         """What tables call it."""
         return " ".join(part for part in (self.name, self.backend, self.dtype) if part)
 
+    @property
+    def gpu(self) -> int | None:
+        """Which one it draws on, as CUDA counts them; None on a CPU."""
+        kind, _, index = self.device.partition(":")
+        return None if kind == "cpu" else int(index or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -20,7 +20,8 @@ from calotype_bench.worker import cores
 
 def describe(device: str = "cpu") -> dict[str, Any]:
     """The machine, as far as it changes figures, its GPU where that is what is measured, the code, and when it was."""
-    meter = energy.Meter()
+    on = BackendOptions(device)
+    meter = energy.Meter(None if on.kind == "cpu" else on.index)
     found: dict[str, Any] = {
         "processor": processor(),
         "cores": cores(),
@@ -35,9 +36,9 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "energy": meter.counters,
         "clock_mhz": meter.most_mhz(),
     }
-    if device != "cpu":
+    if on.kind != "cpu":
         try:
-            found["gpu"] = dataclasses.asdict(gpu_machine("", BackendOptions(device).index))
+            found["gpu"] = dataclasses.asdict(gpu_machine("", on.index))
         except CalotypeError as error:
             found["gpu"] = error.message
     return found
@@ -89,13 +90,16 @@ def _memory_bytes() -> int:
 
 
 def _commit() -> str:
-    """Of the checkout that this file lies in, with `+` where Python files in it were changed; empty outside of one."""
+    """Of the checkout that this file belongs to, with `+` where Python files in it were changed; empty where it was
+    installed outside of one, if into a folder of another.
+    """
     try:
-        commit, changed = (
+        _, commit, changed = (
             subprocess.run(
                 ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
             ).stdout.strip()
             for words in (
+                ("ls-files", "--error-unmatch", Path(__file__).name),
                 ("rev-parse", "--short=12", "HEAD"),
                 ("status", "--porcelain", "--untracked-files=no", "--", ":/*.py"),
             )

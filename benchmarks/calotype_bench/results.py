@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,9 +135,13 @@ def write(result: Result, path: Path) -> None:
 
 def check_writable(path: Path | None) -> None:
     """RequestError where no file can be written at `path`, before hours are spent on what it is for."""
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise RequestError(f"-o {path}: there is no folder {path.parent}", f"mkdir -p {path.parent}")
-    if path is not None and path.is_dir():
+    if not os.access(path.parent, os.W_OK):
+        raise RequestError(f"-o {path}: the folder {path.parent} is not yours to write into")
+    if path.is_dir():
         raise RequestError(f"-o {path}: expected a file, found a folder", f"name a file in it: {path}/...")
 
 
@@ -198,7 +203,8 @@ def _check_latency(found: Latency) -> None:
             raise ValueError(f"{row.engine.label}: expected a precision of {', '.join(PRECISIONS)}")
         if any(sample.seconds <= 0 or not sample.evaluations for sample in row.samples):
             raise ValueError(f"{row.engine.label}: a picture in no time, or without the UNet")
-        if any(sample.parts and sum(sample.parts.values()) <= 0 for sample in row.samples):
+        told = [{**sample.parts, **sample.device_parts} for sample in row.samples]
+        if any(parts and sum(parts.values()) <= 0 for parts in told):
             raise ValueError(f"{row.engine.label}: every part of a picture in no time")
     programs = (each for row in found.operators.values() for each in row.values())
     if any(not isinstance(each, str) and sum(each.values()) <= 0 for each in programs):

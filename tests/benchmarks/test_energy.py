@@ -24,7 +24,7 @@ def package(root: Path, index: int, microjoules: int, limit: int = 1_000_000, na
 def test_packages_are_added_up_and_a_counter_may_begin_anew(tmp_path: Path) -> None:
     package(tmp_path, 0, 100_000)
     package(tmp_path, 1, 999_999)
-    meter = Meter(tmp_path, "no-such-library.so")
+    meter = Meter(rapl=tmp_path)
     with meter.measuring():
         package(tmp_path, 0, 600_000)
         package(tmp_path, 1, 249_999)
@@ -34,7 +34,7 @@ def test_packages_are_added_up_and_a_counter_may_begin_anew(tmp_path: Path) -> N
 def test_the_platform_s_own_counter_is_not_added_to_its_processors(tmp_path: Path) -> None:
     package(tmp_path, 0, 0)
     package(tmp_path, 1, 0, name="psys")
-    meter = Meter(tmp_path, "no-such-library.so")
+    meter = Meter(rapl=tmp_path)
     with meter.measuring():
         package(tmp_path, 0, 500_000)
         package(tmp_path, 1, 900_000, name="psys")
@@ -42,7 +42,7 @@ def test_the_platform_s_own_counter_is_not_added_to_its_processors(tmp_path: Pat
 
 
 def test_a_machine_that_does_not_tell_is_none_and_not_zero(tmp_path: Path) -> None:
-    meter = Meter(tmp_path, "no-such-library.so")
+    meter = Meter(0, tmp_path, "no-such-library.so", "no-such-library.so")
     with meter.measuring():
         pass
     assert meter.joules is None
@@ -64,15 +64,24 @@ def test_timing_a_call_costs_microseconds_and_is_counted() -> None:
     assert 0 < cost() < 1e-3
 
 
-_NVML = """
+# A driver of two cards, of which the shell shows CUDA the second alone. Handles are one more than NVML's numbers.
+_DRIVER = """
 #include <stdint.h>
+#include <string.h>
 static unsigned long long spent = 5000;
+int cuInit(unsigned flags) { return flags; }
+int cuDeviceGet(int *device, int index) { *device = 70 + index; return index ? 101 : 0; }
+int cuDeviceGetPCIBusId(char *place, int length, int device) {
+    strncpy(place, device == 70 ? "0000:B2:00.0" : "", length);
+    return 0;
+}
 int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(intptr_t)(index + 1); return 0; }
+int nvmlDeviceGetHandleByPciBusId_v2(const char *place, void **handle) {
+    *handle = (void *)(intptr_t)(strcmp(place, "0000:B2:00.0") ? 1 : 2);
+    return *place ? 0 : 2;
+}
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *value) {
-    if ((intptr_t)handle == 2) return 3; /* the second one does not count */
-    *value = spent += 1500;
+    *value = spent += 1500 * (intptr_t)handle;
     return 0;
 }
 int nvmlDeviceGetClockInfo(void *handle, int type, unsigned *clock) {
@@ -84,27 +93,34 @@ int nvmlDeviceGetMaxClockInfo(void *handle, int type, unsigned *clock) { *clock 
 
 
 @pytest.fixture(scope="module")
-def nvml(tmp_path_factory: pytest.TempPathFactory) -> str:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not shutil.which("cc"):
         pytest.skip("no C compiler")
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(_NVML)
-    command = ["cc", "-shared", "-fPIC", "-o", str(folder / "libnvml.so"), str(folder / "nvml.c")]
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "driver.c").write_text(_DRIVER)
+    command = ["cc", "-shared", "-fPIC", "-o", str(folder / "driver.so"), str(folder / "driver.c")]
     subprocess.run(command, check=True)
-    return str(folder / "libnvml.so")
+    return str(folder / "driver.so")
 
 
-def test_a_gpu_s_joules_and_clock_are_its_driver_s(tmp_path: Path, nvml: str) -> None:
-    meter = Meter(tmp_path, nvml)
+def test_joules_and_clock_are_of_the_card_that_is_drawn_on(tmp_path: Path, driver: str) -> None:
+    meter = Meter(0, tmp_path, driver, driver)
     with meter.measuring():
         pass
-    assert meter.joules == pytest.approx(1.5)
-    assert meter.counters == ["GPU 0"]
+    assert meter.joules == pytest.approx(3.0)
+    assert meter.counters == ["GPU"]
     assert (meter.clock_mhz(), meter.most_mhz()) == (1102, 1980)
 
 
-def test_a_machine_without_gpus_has_no_clock_of_theirs(tmp_path: Path) -> None:
+def test_a_card_that_is_not_there_tells_nothing(tmp_path: Path, driver: str) -> None:
+    meter = Meter(1, tmp_path, driver, driver)
+    with meter.measuring():
+        pass
+    assert (meter.joules, meter.counters, meter.clock_mhz()) == (None, [], None)
+
+
+def test_on_a_processor_no_card_is_asked(tmp_path: Path, driver: str) -> None:
     package(tmp_path, 0, 0)
-    meter = Meter(tmp_path, "no-such-library.so")
+    meter = Meter(None, tmp_path, driver, driver)
     assert (meter.clock_mhz(), meter.most_mhz()) == (None, None)
     assert meter.counters == ["package-0"]

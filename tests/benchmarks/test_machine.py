@@ -31,6 +31,20 @@ def test_ticks_are_the_systems() -> None:
     assert 0 <= stolen < total
 
 
+def test_a_commit_is_of_the_checkout_that_the_code_belongs_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in ("init -q", "-c user.name=x -c user.email=x@y commit -q --allow-empty -m x"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
+    place = tmp_path / "lib" / "machine.py"  # as of a virtual environment within somebody's repository
+    place.parent.mkdir()
+    place.touch()
+    monkeypatch.setattr(machine, "__file__", str(place))
+    assert machine.describe()["commit"] == ""
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    assert len(machine.describe()["commit"].rstrip("+")) == 12
+
+
 _WAITING = """
 import signal, sys, tempfile, time
 from calotype_bench import cli, commands
