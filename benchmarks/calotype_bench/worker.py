@@ -30,6 +30,7 @@ DRAWERS = {
     "optimum-onnx": "draw_optimum_onnx",
     "stable-diffusion.cpp": "draw_sdcpp",
 }
+_REASON = 400  # characters of why an engine cannot draw, at most
 
 
 class Drawer(Protocol):
@@ -72,7 +73,8 @@ def _serve(answers: IO[str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    """In one line: the cause is often not in the first of its own."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
 
 
 def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
@@ -80,7 +82,10 @@ def save_drawn(path: str, pictures: Any, latents: Any = None) -> None:
     arrays = {"pictures": np.asarray(pictures, np.float32)}
     if latents is not None:
         arrays["latents"] = np.asarray(latents, np.float32)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    whole = Path(path)
+    partly = whole.with_suffix(".partial.npz")
+    np.savez(partly, **arrays)  # type: ignore[arg-type]
+    partly.replace(whole)  # a file that is there can be read
 
 
 def given(job: Job) -> dict[str, Any]:

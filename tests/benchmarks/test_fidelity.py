@@ -39,6 +39,7 @@ def test_distances_are_those_of_their_definitions() -> None:
 def test_files_without_latents_are_compared_by_pictures(tmp_path: Path) -> None:
     for name, latents in (("a.npz", LATENTS), ("b.npz", None)):
         worker.save_drawn(str(tmp_path / name), PICTURES, latents)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "b.npz"}
     found = fidelity.of_files(tmp_path / "a.npz", tmp_path / "b.npz")
     assert found.latents is None
     assert found.cosine is None

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from calotype_bench.conversation import PeerError, Worker
 from calotype_bench.jobs import Drawn, Job
 from calotype_bench.order import Order, Reports
+from calotype_bench.worker import _reason
 from tests.benchmarks.test_latency import CALOTYPE, JOB, measured
 
 
@@ -40,6 +41,11 @@ def test_a_worker_ends_where_the_user_interrupts_while_it_loads(monkeypatch: pyt
 def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
     with Worker(CALOTYPE) as worker, pytest.raises(PeerError, match="num_inference_steps"):
         worker.draw(Job("x", 0, 0))
+
+
+def test_a_reason_is_told_in_one_line_with_its_cause() -> None:
+    assert _reason(RuntimeError("it failed:\n\n   since  this")) == "RuntimeError: it failed: since this"
+    assert len(_reason(RuntimeError("x" * 1000))) == 400
 
 
 def test_a_worker_that_hangs_is_ended() -> None:
