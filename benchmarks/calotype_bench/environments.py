@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -38,10 +40,12 @@ def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say
     """The interpreter of an environment with `packages`, those of `SAME` in this environment's version, and without
     `unwanted`.
 
-    It is made where there is none yet, with a log in it. PeerError where something cannot be installed in time.
+    It is made where there is none yet for this interpreter, with a log in it. PeerError where something cannot be
+    installed in time.
     """
     wanted = [_pinned(package) if package in SAME else package for package in packages]
-    digest = hashlib.sha256("\n".join((*wanted, *unwanted)).encode()).hexdigest()[:8]
+    made_of = (*wanted, *unwanted, sys.base_prefix, ".".join(map(str, sys.version_info[:2])))
+    digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:8]
     root = cache() / f"{name}-{digest}"
     interpreter = root / "bin" / "python"
     with _alone(root):
@@ -97,6 +101,22 @@ def exported(name: str, interpreter: str, module: str, sources: Sequence[Path], 
             _run(command, folder.with_suffix(".log"), f"{name} cannot export {checkpoint}")
             partial.rename(folder)
     return str(folder)
+
+
+def answer(module: str, words: Sequence[str], timeout: float) -> Any:
+    """What a module of this package prints last, which is JSON, in a process of its own. PeerError where it fails, or
+    takes longer than `timeout` seconds.
+    """
+    command = [sys.executable, "-m", f"calotype_bench.{module}", *words]
+    try:
+        run = subprocess.run(
+            command, env=variables(command[0]), capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise PeerError(f"no answer within {timeout:g} s (--timeout)") from None
+    if run.returncode:
+        raise PeerError(reason(run.stderr, run.returncode))
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def variables(interpreter: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ import importlib
 import json
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from calotype.bundle import Bundle
 from calotype.manifest import ProgramSpec
 from calotype_bench.conversation import TIMEOUT
-from calotype_bench.environments import variables
+from calotype_bench.environments import PeerError, answer
 
 Array = NDArray[Any]
 Seconds = dict[str, float]
@@ -91,25 +90,10 @@ def measure(
     """Seconds of one run of the program for one picture, by kind; or why they are not known: that a profiler took
     longer than `timeout` seconds, too.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "calotype_bench.operators",
-        str(bundle),
-        program,
-        backend,
-        device,
-        str(threads or 0),
-    ]
     try:
-        run = subprocess.run(
-            command, env=variables(command[0]), capture_output=True, text=True, check=False, timeout=timeout
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {timeout:g} s (--timeout)"
-    if run.returncode:
-        return (run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1]
-    return json.loads(run.stdout.splitlines()[-1])
+        return answer("operators", [str(bundle), program, backend, device, str(threads or 0)], timeout)
+    except PeerError as error:
+        return str(error)
 
 
 def kind(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from calotype.errors import BackendError
 from calotype_bench.conversation import TIMEOUT
-from calotype_bench.environments import reason, variables
+from calotype_bench.environments import PeerError, answer
 
 if TYPE_CHECKING:
     import torch
@@ -71,17 +70,11 @@ def measure(
 
     What half precision allows can also be computed in float32: the better of both is the rate in half precision.
     """
-    command = [sys.executable, "-m", "calotype_bench.rates", ",".join(precisions), device, str(threads or 0)]
-    what = f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured"
     try:
-        run = subprocess.run(
-            command, env=variables(command[0]), capture_output=True, text=True, check=False, timeout=timeout
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BackendError(f"{what}: no answer within {timeout:g} s (--timeout)") from error
-    if run.returncode:
-        raise BackendError(f"{what}: {reason(run.stderr, run.returncode)}")
-    found: dict[str, dict[str, float]] = json.loads(run.stdout.splitlines()[-1])
+        found = answer("rates", [",".join(precisions), device, str(threads or 0)], timeout)
+    except PeerError as error:
+        what = f"the machine's rate in {', '.join(precisions)} on {device} cannot be measured"
+        raise BackendError(f"{what}: {error}") from error
     return {precision: Rates(**rate) for precision, rate in found.items()}
 
 

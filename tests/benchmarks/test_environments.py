@@ -47,6 +47,17 @@ def test_an_environment_is_made_once(said: list[str], monkeypatch: pytest.Monkey
     assert len(commands) == 5
 
 
+def test_another_python_has_an_environment_of_its_own(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "_run", lambda *_: None)
+    first = environments.python("peer", ("thing==1",), (), said.append)
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0))
+    second = environments.python("peer", ("thing==1",), (), said.append)
+    monkeypatch.setattr(sys, "base_prefix", "elsewhere")
+    assert len({first, second, environments.python("peer", ("thing==1",), (), said.append)}) == 3
+
+
 def test_a_package_that_cannot_be_installed_is_a_row_that_says_so(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
