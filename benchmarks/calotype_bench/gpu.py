@@ -27,6 +27,7 @@ from calotype_export import arguments
 from calotype_export.console import silence_libraries
 
 ROOT = Path(__file__).parent.parent.parent
+BUNDLES = ROOT / ".cache" / "test-bundles"  # which the tests make
 PEERS = ("eager", "compile")
 # Pictures are compared with those of eager diffusers in fp32, drawn once.
 REAL = Plan(
@@ -126,14 +127,10 @@ def _test(diary: Diary, rehearse: bool) -> None:
 
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
-    """Of `plan` what the options name, and the command that says so."""
+    """Of `plan` what the options name, and the command."""
     changes: dict[str, Any] = {name: vars(options)[name] for name in _CHOICES if vars(options)[name]}
-    words = [word for name, found in changes.items() for word in (f"--{name}", ",".join(map(str, found)))]
-    skipped = [f"--skip-{what}" for what in ("tests", "techniques") if vars(options)[f"skip_{what}"]]
-    kept = ["--keep", "BUNDLES"] if options.keep else []
-    if words or skipped or kept:
-        changes["command"] = ("python", "-m", "calotype_bench.gpu", *words, *skipped, *kept, "-o", "FOLDER")
-    return dataclasses.replace(plan, **changes)
+    command = ("python", "-m", "calotype_bench.gpu", *sys.argv[1:])
+    return dataclasses.replace(plan, command=command, **changes)
 
 
 def _measure(
@@ -142,13 +139,12 @@ def _measure(
     """Everything but the tests; what was measured, model by model, whose rows lie beside the diary."""
     known = diary.attempt("rates", partial(rates.measure, [plan.precision], plan.device)) or {}
     diary.note("rates", {precision: dataclasses.asdict(each) for precision, each in known.items()})
-    opened = diary.attempt(
-        "plans of other capabilities", partial(portability.probe, ROOT / ".cache" / "test-bundles" / "plain")
-    )
-    diary.note("plans of other capabilities", opened)
+    stage = "plans of other capabilities"
+    opened = diary.attempt(stage, partial(portability.probe, BUNDLES / "plain")) if BUNDLES.is_dir() else {}
+    diary.note(stage, opened)
     for capability, answer in (opened or {}).items():
         if answer.startswith("not built"):
-            diary.fail(f"plans of other capabilities, {capability}", answer)
+            diary.fail(f"{stage}, {capability}", answer)
     measured: list[Latency] = []
     for model in plan.models:
         found = diary.attempt(model, partial(gpu_models.measure, model, plan, known, where, folder / model))
@@ -185,7 +181,7 @@ def _try_techniques(diary: Diary, model: str, plan: Plan, usable: Sequence[str],
 
 def tests(rehearse: bool) -> dict[str, Any]:
     """How pytest ends with the tests that need a GPU, on bundles that are exported first where they are missing."""
-    bundle = [sys.executable, "-m", "tests.bundles", ".cache/test-bundles", "plain"]
+    bundle = [sys.executable, "-m", "tests.bundles", str(BUNDLES), "plain"]
     if subprocess.run(bundle, cwd=ROOT, check=False).returncode:
         return {"status": 1, "said": "no test was run: the bundle that they need cannot be exported here"}
     command = [

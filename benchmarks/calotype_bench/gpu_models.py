@@ -40,7 +40,7 @@ class Plan:
     device: str
     steps: int
     runs: int
-    command: tuple[str, ...] = ("make", "gpu")
+    command: tuple[str, ...] = ()
 
 
 def measure(
@@ -89,8 +89,9 @@ def _drafted(model: str, plan: Plan, folder: Path) -> tuple[Path, Path]:
     root = folder / "bundle"
     if (root / MANIFEST).is_file() and {*plan.batches} <= {*Bundle.open(root).manifest.batches}:
         return folder / "checkpoint", root
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    for made in (folder / "checkpoint", root):  # what else lies there is somebody's own
+        shutil.rmtree(made, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return draft(model, plan.precision, folder, plan.batches)
 
 

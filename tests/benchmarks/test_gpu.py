@@ -85,20 +85,14 @@ def test_latents_that_are_far_from_exact_ones_are_a_failure(
     assert ([*found] == ["calotype onnxruntime fp16"]) is strays
 
 
-def test_what_is_chosen_is_what_the_result_says_was_run() -> None:
-    nothing = dict.fromkeys(("models", "backends", "peers", "batches"))
-    skipping = {"skip_tests": False, "skip_techniques": False, "keep": None}
-    whole = gpu._chosen(gpu.REAL, argparse.Namespace(**nothing, **skipping))
-    assert whole == gpu.REAL
-    assert whole.command == ("make", "gpu")
-    some = nothing | {"models": ("sd15",), "peers": ("eager", "compile"), "batches": (1, 4)}
-    kept = skipping | {"skip_tests": True, "keep": Path("bundles")}
-    part = gpu._chosen(gpu.REAL, argparse.Namespace(**some, **kept))
-    assert (part.models, part.peers, part.batches) == (("sd15",), ("eager", "compile"), (1, 4))
-    assert part.backends == gpu.REAL.backends
-    words = "python -m calotype_bench.gpu --models sd15 --peers eager,compile --batches 1,4 --skip-tests "
-    words += "--keep BUNDLES -o FOLDER"
-    assert " ".join(part.command) == words
+def test_what_is_chosen_is_what_the_result_says_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--models", "sd15", "--batches", "1,4", "--rehearse", "-o", "found")
+    monkeypatch.setattr("sys.argv", ["gpu", *words])
+    chosen = {"models": ("sd15",), "backends": None, "peers": None, "batches": (1, 4)}
+    part = gpu._chosen(gpu.REAL, argparse.Namespace(**chosen))
+    assert (part.models, part.batches) == (("sd15",), (1, 4))
+    assert (part.backends, part.peers) == (gpu.REAL.backends, gpu.REAL.peers)
+    assert part.command == ("python", "-m", "calotype_bench.gpu", *words)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -124,8 +118,10 @@ def test_a_draft_is_found_again_where_it_is_whole(tmp_path: Path, monkeypatch: p
         gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
     assert made == [(1,), (4,)]  # the bundle has batches of 1 and of 2
     (tmp_path / "tiny-sd15" / "bundle" / "manifest.json").unlink()
+    (tmp_path / "tiny-sd15" / "somebody.safetensors").touch()
     gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
     assert made == [(1,), (4,), (4,)]
+    assert (tmp_path / "tiny-sd15" / "somebody.safetensors").is_file()
 
 
 def test_a_stage_that_fails_is_told_and_the_others_go_on(
@@ -142,6 +138,16 @@ def test_a_stage_that_fails_is_told_and_the_others_go_on(
     found = json.loads((tmp_path / "gpu-rehearsal.json").read_text("utf-8"))
     assert found["failures"] == dict.fromkeys(("rates", "tiny-sd15"), "ValueError: it broke")
     assert set(found["plans of other capabilities"]) == {"8.0", "none"}
+
+
+def test_without_its_bundle_no_plan_of_another_card_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "BUNDLES", tmp_path / "nowhere")
+    monkeypatch.setattr("calotype_bench.rates.measure", lambda *_: {})
+    monkeypatch.setattr("sys.argv", ["gpu", "-o", str(tmp_path), "--rehearse", "--skip-tests"])
+    monkeypatch.setattr("calotype_bench.gpu.REHEARSAL", dataclasses.replace(gpu.REHEARSAL, models=()))
+    assert gpu.main() == 0
 
 
 def test_tests_that_fail_make_the_command_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
