@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from calotype.errors import BackendError
 from calotype_bench import fidelity, peers
 from calotype_bench.conversation import TIMEOUT
-from calotype_bench.environments import PeerError
+from calotype_bench.environments import PeerError, Say
 from calotype_bench.jobs import Engine, Job
 from calotype_bench.order import SILENT, WARM_UPS, Reports
 from calotype_bench.pictures import encode
@@ -41,41 +42,51 @@ def compare(
     An engine that does not load, or draw a job, within `timeout` seconds is one that cannot draw. BackendError where
     that is the first one.
     """
-    total = len(engines) * len(jobs)
     failures: dict[str, str] = {}
-    expected: list[str] = []
+    expected: tuple[str, ...] = ()
     pairs: list[Pair] = []
     with tempfile.TemporaryDirectory(prefix="calotype-compare-") as folder:
-        for index, engine in enumerate(engines):
-            place = Path(folder) / str(index)
+        places = [Path(folder) / str(index) for index, _ in enumerate(engines)]
+        for index, (engine, place) in enumerate(zip(engines, places, strict=True)):
             place.mkdir()
+            told = partial(_told, reports, engine, index * len(jobs), len(engines) * len(jobs))
             try:
-                with peers.opened(engine, reports.say, timeout) as worker:
-                    # what is compared comes of recorded graphs on a GPU, as users' pictures do
-                    for _ in range(WARM_UPS if engine.device != "cpu" else 0):
-                        worker.draw(jobs[0])
-                    for number, job in enumerate(jobs):
-                        worker.draw(job, str(_file(place, number)))
-                        reports.progress(index * len(jobs) + number + 1, total, engine.label)
-            except (PeerError, OSError) as error:
+                _draw(engine, jobs, place, reports.say, told, timeout)
+                if index:
+                    pairs += _pairs(engine, jobs, (places[0], place), kept)
+                else:
+                    expected = tuple(_picture(_file(place, number)) for number, _ in enumerate(jobs[:kept]))
+            except (PeerError, OSError, ValueError) as error:  # the last: numbers that are not finite
                 if index == 0:
                     raise BackendError(f"the reference cannot draw: {error}") from error
                 failures[engine.label] = str(error)
-                continue
-            if index == 0:
-                expected = [_picture(_file(place, number)) for number, _ in enumerate(jobs[:kept])]
-                continue
-            reference = Path(folder) / "0"
-            try:
-                pairs += [
-                    _pair(
-                        engine, job, number, (_file(reference, number), _file(place, number)), number < kept
-                    )
-                    for number, job in enumerate(jobs)
-                ]
-            except ValueError as error:  # numbers that are not finite
-                failures[engine.label] = str(error)
-    return Outcome(tuple(expected), tuple(pairs), failures)
+    return Outcome(expected, tuple(pairs), failures)
+
+
+def _draw(
+    engine: Engine, jobs: Sequence[Job], place: Path, say: Say, told: Callable[[int], None], timeout: float
+) -> None:
+    """Every job, into files at `place`; `told` is given how many are done."""
+    with peers.opened(engine, say, timeout) as worker:
+        # what is compared comes of recorded graphs on a GPU, as users' pictures do
+        for _ in range(WARM_UPS if engine.device != "cpu" else 0):
+            worker.draw(jobs[0])
+        for number, job in enumerate(jobs):
+            worker.draw(job, str(_file(place, number)))
+            told(number + 1)
+
+
+def _told(reports: Reports, engine: Engine, before: int, total: int, done: int) -> None:
+    reports.progress(before + done, total, engine.label)
+
+
+def _pairs(engine: Engine, jobs: Sequence[Job], places: tuple[Path, Path], kept: int) -> list[Pair]:
+    """Of each job, what lies at the reference's place and at the engine's."""
+    reference, place = places
+    return [
+        _pair(engine, job, number, (_file(reference, number), _file(place, number)), number < kept)
+        for number, job in enumerate(jobs)
+    ]
 
 
 def _pair(engine: Engine, job: Job, number: int, files: tuple[Path, Path], keep: bool) -> Pair:
