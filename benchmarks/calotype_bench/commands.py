@@ -11,7 +11,7 @@ from pathlib import Path
 
 from calotype import backends, files
 from calotype.bundle import Bundle
-from calotype.errors import BackendError, RequestError
+from calotype.errors import BackendError, OutputError, RequestError
 from calotype_bench import (
     agreement,
     comparing,
@@ -55,7 +55,7 @@ def latency(options: argparse.Namespace) -> None:
     found, taken = speed(), tuple[Measurement, ...]()
     drawing = measuring.measure(engines, jobs, _order(options), progress.TERMINAL, references)
     for taken in drawing:
-        _keep(_measured(options, bundles, watch, taken, found), partly)
+        _keep_partly(_measured(options, bundles, watch, taken, found), partly)
         found = rates.at_best(found, speed, partial(print, file=sys.stderr))
     result = _measured(options, bundles, watch, taken, found)
     if not options.no_operators:
@@ -200,6 +200,14 @@ def _keep(result: Result, output: Path | None) -> None:
     """Write the result where -o says, if it says so."""
     if output is not None:
         results.write(result, output)
+
+
+def _keep_partly(result: Result, output: Path | None) -> None:
+    """As `_keep`, and go on where it cannot be written."""
+    try:
+        _keep(result, output)
+    except OutputError as error:
+        print(error.message, file=sys.stderr)
 
 
 def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[str, dict[str, Seconds | str]]:

@@ -16,7 +16,7 @@ from calotype import backends, files
 from calotype.backends import BackendOptions, Program
 from calotype.errors import CalotypeError
 from calotype.manifest import ProgramSpec
-from calotype_bench import machine, results
+from calotype_bench import figure_tables, machine, results
 from calotype_bench.statistics import ratio
 from calotype_export import arguments
 from calotype_export.gates import distance
@@ -103,8 +103,7 @@ def compare(one: Program, other: Program, given: tuple[Given, Given], runs: int)
 
 def told(what: str, found: Figures) -> str:
     """The figures in a line."""
-    low, high = found["interval"]
     return (
-        f"{what}: {found['before']:.4f} s before, {found['after']:.4f} s after, ratio {found['ratio']:.4f} "
-        f"({low:.4f} to {high:.4f}), relative L2 {found['distance']:.1e}"
+        f"{what}: {found['before']:.4f} s before, {found['after']:.4f} s after, "
+        f"ratio {figure_tables.ratio(found)}, relative L2 {found['distance']:.1e}"
     )
