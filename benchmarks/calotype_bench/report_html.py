@@ -145,24 +145,28 @@ def _curve(result: Latency, along: str, fixed: str) -> View | None:
     """Median seconds of each engine along steps or batch, where there are several, at the smallest of the other; of
     those that drew the reference's picture, as far as that is known.
     """
-    least = min(getattr(each.job, fixed) for each in result.measurements)
-    chosen = [each for each in result.measurements if getattr(each.job, fixed) == least]
-    marks = sorted({getattr(each.job, along) for each in chosen})
-    if len(marks) < 2:
+    smallest = min(getattr(each.job, fixed) for each in result.measurements)
+    chosen = {
+        getattr(each.job, along): each for each in result.measurements if getattr(each.job, fixed) == smallest
+    }
+    if len(chosen) < 2:
         return None
     lines: dict[str, list[tuple[float, float]]] = {}
-    near: dict[str, str] = {}
-    apart: dict[str, None] = {}
-    for measurement in sorted(chosen, key=lambda each: getattr(each.job, along)):
+    near: dict[str, list[str]] = {}
+    apart: list[str] = []
+    for mark, measurement in sorted(chosen.items()):
         for row in measurement.rows:
             if row.samples and row.fidelity is not None and not row.faithful:
-                apart[row.engine.label] = None
+                apart.append(f"{row.engine.label} at {mark}")
             elif row.samples:
-                point = (float(getattr(measurement.job, along)), row.summary().median)
-                lines.setdefault(row.engine.label, []).append(point)
-                near[row.engine.label] = told_distance(row.fidelity)
-    shown = {"near": near, "apart": list(apart), "reference": chosen[0].reference}
-    return {"along": along, "fixed": fixed, "at": least, "svg": pictures.curves(lines, along), **shown}
+                lines.setdefault(row.engine.label, []).append((float(mark), row.summary().median))
+                near.setdefault(row.engine.label, []).append(told_distance(row.fidelity))
+    distances = {label: " / ".join(dict.fromkeys(told)) for label, told in near.items()}
+    references = dict.fromkeys(each.beside for each in chosen.values())
+    return {
+        "along": along, "fixed": fixed, "at": smallest, "svg": pictures.curves(lines, along),
+        "near": distances, "apart": apart, "reference": " / ".join(references),
+    }  # fmt: skip
 
 
 def _comparison(result: Comparison) -> View:

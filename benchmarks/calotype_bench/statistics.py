@@ -13,7 +13,7 @@ Samples = Sequence[float] | NDArray[np.float64]
 RESAMPLES = 2000
 CONFIDENCE = 95.0  # per cent
 RUNS_FOR_SPREAD = 6
-RUNS_FOR_P90 = 10
+RUNS_FOR_P90 = 6
 RUNS_FOR_P99 = 100
 RUNS_FOR_INTERVAL = 6  # a bootstrap of 3 draws holds 73 % where it says 95, of 4 88 %, of more 91 to 95 %
 
@@ -28,7 +28,7 @@ class Summary:
     runs: int
     minimum: float
     median: float
-    p90: float | None  # None below 10 runs
+    p90: float | None  # None below 6 runs
     p99: float | None  # None below 100 runs
     spread: float | None  # None below 6 runs
 

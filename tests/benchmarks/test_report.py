@@ -55,18 +55,21 @@ def test_a_curve_has_distances_and_leaves_out_what_drew_another_picture(page: Pa
     results.write(dataclasses.replace(found, measurements=measurements), tmp_path / "far.json")
     assert main(["report", str(tmp_path / "far.json"), "-o", str(tmp_path / "far.html")]) == 0
     written = (tmp_path / "far.html").read_text("utf-8")
-    assert "Left out, since they drew other pictures: calotype openvino fp32." in written
+    assert (
+        "Left out, since these are other pictures: calotype openvino fp32 at 10, calotype openvino fp32 at 20."
+        in written
+    )
     assert near not in written
 
 
 def test_what_a_machine_tells_of_itself_is_on_the_page(tmp_path: Path) -> None:
-    told = {"stolen": 0.025, "energy": ["package-0", "GPU 0"], "clock_mhz": 1980}
+    told = {"stolen": 0.025, "energy": ["package-0", "GPU"], "clock_mhz": 1980}
     found = made.latency()
     results.write(dataclasses.replace(found, machine={**found.machine, **told}), tmp_path / "told.json")
     assert main(["report", str(tmp_path / "told.json"), "-o", str(tmp_path / "told.html")]) == 0
     written = (tmp_path / "told.html").read_text("utf-8")
     assert (
-        "2.5 % of the cores' time went to others; joules are of package-0, GPU 0; the GPU's clock goes to 1980 MHz."
+        "2.5 % of the cores' time went to others; joules are of package-0, GPU; the GPU's clock goes to 1980 MHz."
         in written
     )
 
