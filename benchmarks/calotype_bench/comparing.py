@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +49,10 @@ def compare(
         places = [Path(folder) / str(index) for index, _ in enumerate(engines)]
         for index, (engine, place) in enumerate(zip(engines, places, strict=True)):
             place.mkdir()
-            told = partial(_told, reports, engine, index * len(jobs), len(engines) * len(jobs))
             try:
-                _draw(engine, jobs, place, reports.say, told, timeout)
+                with closing(_drawn(engine, jobs, place, reports.say, timeout)) as drawn:
+                    for done in drawn:
+                        reports.progress(index * len(jobs) + done, len(engines) * len(jobs), engine.label)
                 if index:
                     pairs += _pairs(engine, jobs, (places[0], place), kept)
                 else:
@@ -63,21 +64,15 @@ def compare(
     return Outcome(expected, tuple(pairs), failures)
 
 
-def _draw(
-    engine: Engine, jobs: Sequence[Job], place: Path, say: Say, told: Callable[[int], None], timeout: float
-) -> None:
-    """Every job, into files at `place`; `told` is given how many are done."""
+def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say, timeout: float) -> Generator[int]:
+    """Draw every job into files at `place`; after each, how many are done."""
     with peers.opened(engine, say, timeout) as worker:
         # what is compared comes of recorded graphs on a GPU, as users' pictures do
         for _ in range(WARM_UPS if engine.device != "cpu" else 0):
             worker.draw(jobs[0])
         for number, job in enumerate(jobs):
             worker.draw(job, str(_file(place, number)))
-            told(number + 1)
-
-
-def _told(reports: Reports, engine: Engine, before: int, total: int, done: int) -> None:
-    reports.progress(before + done, total, engine.label)
+            yield number + 1
 
 
 def _pairs(engine: Engine, jobs: Sequence[Job], places: tuple[Path, Path], kept: int) -> list[Pair]:

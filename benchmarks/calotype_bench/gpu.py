@@ -140,7 +140,8 @@ def _measure(
     known = diary.attempt("rates", partial(rates.measure, [plan.precision], plan.device)) or {}
     diary.note("rates", {precision: dataclasses.asdict(each) for precision, each in known.items()})
     stage = "plans of other capabilities"
-    opened = diary.attempt(stage, partial(portability.probe, BUNDLES / "plain")) if BUNDLES.is_dir() else {}
+    plain = BUNDLES / "plain"
+    opened = diary.attempt(stage, partial(portability.probe, plain)) if plain.is_dir() else {}
     diary.note(stage, opened)
     for capability, answer in (opened or {}).items():
         if answer.startswith("not built"):
