@@ -45,16 +45,11 @@ def made_for(checkpoint: str) -> str:
     return str(index["_class_name"])
 
 
-def no_device() -> int:
-    """What a pipeline holds of a GPU's memory where it does not tell."""
-    return 0
-
-
 class DiffusersDrawer:
     """`packages` are those whose versions matter; `prepare` is called before each job.
 
     `noise` gives a job's own, or None for what the pipeline draws of the job's seed; for text-to-image alone. `held`
-    tells bytes of a GPU's memory.
+    tells bytes of a GPU's memory, 0 where that is not known.
     """
 
     def __init__(
@@ -64,7 +59,7 @@ class DiffusersDrawer:
         engine: Engine,
         prepare: Callable[[Job], None] = lambda _: None,
         noise: Callable[[Job], Any] = lambda _: None,
-        held: Callable[[], int] = no_device,
+        held: Callable[[], int] = lambda: 0,
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self._torch: Any = importlib.import_module("torch")

@@ -30,14 +30,14 @@ def load(engine: Engine) -> Drawer:
 
 class _Drawer:
     def __init__(self, engine: Engine) -> None:
-        on = backends.BackendOptions(engine.device)
-        self._held = Held(partial(device_bytes_in_use, on.index) if on.kind == "cuda" else lambda: 0)
+        gpu = engine.gpu
+        self._held = Held(partial(device_bytes_in_use, gpu) if gpu is not None else lambda: 0)
         with self._held.watching():
             self._pipeline = Pipeline.load(
                 engine.path, engine.backend or "auto", device=engine.device, threads=engine.threads
             )
-        self._energy = energy.Meter(engine.gpu)
-        events = stopwatch_cost(Device(on.index)) if on.kind == "cuda" else 0.0
+        self._energy = energy.Meter(gpu)
+        events = stopwatch_cost(Device(gpu)) if gpu is not None else 0.0
         self._lap_seconds = laps.cost() + events  # as the pipeline and its programs time what they run
         self.backend = self._pipeline.backend
         libraries = ("calotype", "numpy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings")

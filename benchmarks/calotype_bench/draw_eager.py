@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from calotype_bench.diffusers_drawer import PIPELINES, DiffusersDrawer, limit_threads, no_device
+from calotype_bench.diffusers_drawer import PIPELINES, DiffusersDrawer, limit_threads
 from calotype_bench.jobs import DEPTH_TO_IMAGE, TEXT_TO_IMAGE, Engine, Job
 from calotype_bench.worker import Drawer
 
@@ -51,7 +51,7 @@ def load(engine: Engine) -> Drawer:
         _compile(pipeline, engine)
     noise = partial(fp32_noise, pipeline=pipeline, dtype=DTYPES[engine.dtype])
     packages = ("torch", "diffusers", "transformers")
-    held = torch.cuda.max_memory_allocated if engine.gpu is not None else no_device
+    held = torch.cuda.max_memory_allocated  # 0 without a GPU
     return DiffusersDrawer(pipeline, packages, engine, noise=noise, held=held)
 
 

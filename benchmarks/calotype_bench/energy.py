@@ -23,22 +23,22 @@ class Meter:
         cuda: str = "libcuda.so.1",
     ) -> None:
         self._packages = [path for path in sorted(rapl.glob("intel-rapl:?")) if _is_package(path)]
-        self._gpu = None if gpu is None else _Gpu(gpu, nvml, cuda)
+        self._gpu = _Gpu(gpu, nvml, cuda)
         self.joules: float | None = None  # of the last `measuring`
 
     @property
     def counters(self) -> list[str]:
         """Whose joules are added up: a GPU's alone say little of a machine's."""
         packages = [(path / "name").read_text().strip() for path in self._packages]
-        return packages if self._gpu is None or self._gpu.millijoules() is None else [*packages, "GPU"]
+        return packages if self._gpu.millijoules() is None else [*packages, "GPU"]
 
     def clock_mhz(self) -> int | None:
         """Of the GPU's multiprocessors now; None where it does not tell."""
-        return self._gpu and self._gpu.clock("nvmlDeviceGetClockInfo")
+        return self._gpu.clock("nvmlDeviceGetClockInfo")
 
     def most_mhz(self) -> int | None:
         """That they may reach."""
-        return self._gpu and self._gpu.clock("nvmlDeviceGetMaxClockInfo")
+        return self._gpu.clock("nvmlDeviceGetMaxClockInfo")
 
     @contextmanager
     def measuring(self) -> Generator[None]:
@@ -57,7 +57,7 @@ class Meter:
             (int((path / "energy_uj").read_text()), int((path / "max_energy_range_uj").read_text()))
             for path in self._packages
         ]
-        spent = None if self._gpu is None else self._gpu.millijoules()
+        spent = self._gpu.millijoules()
         return packages if spent is None else [*packages, (spent * 1000, 2**64 - 1)]
 
 
@@ -65,10 +65,13 @@ class _Gpu:
     """NVML's counters of one GPU, through its C library: drivers bring it, so that nothing has to be installed.
 
     NVML counts all cards of a machine, CUDA those that the shell shows it: they have the place on the bus in common.
+    Where `index` is None, or nothing is there, it tells nothing.
     """
 
-    def __init__(self, index: int, nvml: str, cuda: str) -> None:
+    def __init__(self, index: int | None, nvml: str, cuda: str) -> None:
         self._handle: ctypes.c_void_p | None = None
+        if index is None:
+            return
         try:
             self._library: Any = ctypes.CDLL(nvml)
             place = _place(ctypes.CDLL(cuda), index)

@@ -93,6 +93,11 @@ class Drawn:
     opening: int = 0  # in which process of its engine it was drawn
     clock_mhz: int | None = None  # of the GPU's multiprocessors when it was done; None where it does not tell
 
+    @property
+    def told(self) -> dict[str, float]:
+        """Seconds by part: of programs by the GPU's own clock where it has one."""
+        return {**self.parts, **self.device_parts}
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -51,7 +51,7 @@ class Row:
     @property
     def checked(self) -> bool:
         """Whether its pictures went through a safety checker."""
-        return any("safety_checker" in {**each.parts, **each.device_parts} for each in self.samples)
+        return any("safety_checker" in each.told for each in self.samples)
 
     @property
     def faithful(self) -> bool:
@@ -65,11 +65,9 @@ class Row:
         chosen = [sample for sample in self.samples if opening in (None, sample.opening)]
         if part == TOTAL:
             return [sample.seconds for sample in chosen]
-        parts = [{**sample.parts, **sample.device_parts} for sample in chosen]
         if part == UNCHECKED:
-            pairs = zip(chosen, parts, strict=True)
-            return [sample.seconds - each.get("safety_checker", 0.0) for sample, each in pairs]
-        return [each[part] for each in parts if part in each]
+            return [sample.seconds - sample.told.get("safety_checker", 0.0) for sample in chosen]
+        return [sample.told[part] for sample in chosen if part in sample.told]
 
     def summary(self) -> Summary:
         """Of the whole picture."""
