@@ -101,9 +101,9 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        _check_bytes(size, str(path))
-        return path.read_bytes()
+        _check_bytes(path.stat().st_size, str(path))
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)  # a pipe or a device does not tell its size
     except (OSError, ValueError) as error:  # ValueError: a path that holds NUL
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"{path}: the picture could not be read: {reason}") from error

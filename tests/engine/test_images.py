@@ -13,13 +13,9 @@ from PIL import Image
 
 from calotype import images
 from calotype.errors import RequestError
+from tests.engine.random_pictures import picture
 
 Array = NDArray[Any]
-
-
-def picture(height: int = 24, width: int = 40, seed: int = 0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Image.fromarray(pixels)
 
 
 class TestToModel:
@@ -45,6 +41,12 @@ class TestToModel:
     def test_float_arrays_with_negative_numbers_are_scaled_already(self) -> None:
         scaled = np.linspace(-1, 1, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
         assert np.array_equal(images.to_model(scaled, 8, 8)[0], scaled.transpose(2, 0, 1))
+
+    def test_float_arrays_without_a_negative_number_are_scaled(self) -> None:
+        halves = np.zeros((8, 8, 3), np.float32)
+        halves[4:] = 0.5
+        pixels = images.to_model(halves, 8, 8)
+        assert np.all(pixels[:, :, :4] == -1) and np.all(pixels[:, :, 4:] == 0)
 
     @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4)])
     def test_a_float_array_without_three_channels_is_named(self, shape: tuple[int, ...]) -> None:
@@ -81,7 +83,13 @@ class TestMasks:
             images.mask_picture(np.zeros((2, 8, 8)))
 
     def test_a_half_counts_as_white(self) -> None:
-        assert images.mask_to_model(np.array([[0.5, 0.499]]), 1, 2).tolist() == [[[[1.0, 0.0]]]]
+        mask = np.array([[0.5, 0.499]])
+        assert images.mask_to_model(mask, 1, 2).tolist() == [[[[1.0, 0.0]]]]
+        assert np.asarray(images.mask_picture(mask)).tolist() == [[255, 0]]
+
+    def test_every_byte_above_zero_counts_as_white(self) -> None:
+        mask = np.array([[1, 200, 0]], np.uint8)
+        assert images.mask_to_model(mask, 1, 3).tolist() == [[[[1.0, 1.0, 0.0]]]]
 
     def test_latents_take_the_first_pixel_of_each_eight(self) -> None:
         mask = np.arange(16 * 24, dtype=np.float32).reshape(1, 1, 16, 24)

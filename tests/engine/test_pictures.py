@@ -1,10 +1,12 @@
-"""Picture files: formats, limits, metadata, and what is refused."""
+"""Pictures that are read: formats, limits, and what is refused."""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calotype import images, pictures
-from calotype.errors import OutputError, RequestError
+from calotype.errors import RequestError
+from tests.engine.random_pictures import picture
 
 Array = NDArray[Any]
-
-
-def picture(height: int = 24, width: int = 40, seed: int = 0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Image.fromarray(pixels)
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -37,11 +35,6 @@ def png_header(width: int, height: int) -> bytes:
     chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
     parts = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-def info_of(path: Path) -> dict[Any, Any]:
-    with Image.open(path) as image:
-        return image.info
 
 
 class TestLoading:
@@ -125,14 +118,29 @@ class TestLoading:
         with pytest.raises(RequestError, match=rf"expected (1 to|at most) {pictures.MAX_PIXELS} pixels"):
             images.load_image(png_header(*size))
 
-    def test_too_many_bytes_are_refused_unread(self, tmp_path: Path) -> None:
+    def test_too_many_bytes_are_refused_unread(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "large.png"
         with path.open("wb") as file:
             file.truncate(pictures.MAX_BYTES + 1)
+        monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("it was opened"))
         with pytest.raises(
             RequestError, match=rf"at most {pictures.MAX_BYTES} bytes, found {pictures.MAX_BYTES + 1}"
         ):
             images.load_image(path)
+
+    def test_no_more_than_that_is_read_of_what_tells_no_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+        with pytest.raises(
+            RequestError, match="/dev/zero: expected a file of at most 1000 bytes, found 1001"
+        ):
+            images.load_image("/dev/zero")
+
+    def test_a_picture_is_read_from_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit((tmp_path / "pipe").write_bytes, encoded(picture(), "PNG"))
+            loaded = images.load_image(tmp_path / "pipe")
+        assert np.array_equal(np.asarray(loaded), np.asarray(picture()))
 
     def test_damaged_exif_data_is_named(self) -> None:
         with pytest.raises(RequestError, match="picture: the picture's EXIF data is damaged"):
@@ -170,80 +178,3 @@ class TestLoading:
     def test_no_picture_at_all_is_refused(self) -> None:
         with pytest.raises(RequestError, match="expected at least one, found none"):
             images.load_images([])
-
-
-class TestPng:
-    PARAMETERS = {  # noqa: RUF012
-        "prompt": "a flooble, “oil”\nat night 🦕", "negative_prompt": "blurry", "num_inference_steps": 20,
-        "guidance_scale": 7.5, "seed": 42, "scheduler": "euler", "width": 40, "height": 24, "clip_skip": 1,
-        "timesteps": [999.0, 1.0], "strength": 0.8,
-    }  # fmt: skip
-
-    def test_parameters_are_read_as_they_were_written(self, tmp_path: Path) -> None:
-        images.save_png(picture(), tmp_path / "out.png", self.PARAMETERS)
-        assert images.read_parameters(tmp_path / "out.png") == self.PARAMETERS
-        assert np.array_equal(np.asarray(images.load_image(tmp_path / "out.png")), np.asarray(picture()))
-
-    def test_other_tools_find_their_line(self, tmp_path: Path) -> None:
-        images.save_png(picture(), tmp_path / "out.png", self.PARAMETERS)
-        assert info_of(tmp_path / "out.png")["parameters"] == (
-            "a flooble, “oil”\nat night 🦕\nNegative prompt: blurry\nSteps: 20, Sampler: euler, CFG scale: 7.5, "
-            "Seed: 42, Denoising strength: 0.8, Size: 40x24, Clip skip: 2, Version: Calotype"
-        )
-
-    @pytest.mark.parametrize(
-        ("extra", "kind"),
-        [
-            ({}, "/trainedAlgorithmicMedia"),
-            ({"mask_image": "given"}, "/compositeWithTrainedAlgorithmicMedia"),
-        ],
-    )
-    def test_a_picture_says_that_it_was_generated(
-        self, tmp_path: Path, extra: dict[str, str], kind: str
-    ) -> None:
-        images.save_png(picture(), tmp_path / "out.png", {**self.PARAMETERS, **extra})
-        info = info_of(tmp_path / "out.png")
-        assert info["Software"] == "Calotype"
-        assert kind in info["XML:com.adobe.xmp"]
-
-    def test_a_prompt_that_is_no_valid_unicode_can_be_written(self, tmp_path: Path) -> None:
-        images.save_png(picture(), tmp_path / "out.png", {"prompt": "odd \ud800 half"})
-        assert images.read_parameters(tmp_path / "out.png") == {"prompt": "odd \ud800 half"}
-
-    def test_nothing_but_the_picture_is_left_in_the_folder(self, tmp_path: Path) -> None:
-        images.save_png(picture(), tmp_path / "out.png", {})
-        assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
-
-    def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "out.png").write_text("older")
-
-        def full(*_: Any, **__: Any) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(Image.Image, "save", full)
-        with pytest.raises(OutputError, match=r"out\.png: the picture could not be written: No space left"):
-            images.save_png(picture(), tmp_path / "out.png", {})
-        assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
-
-    def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="the picture could not be written: No such file or directory"):
-            images.save_png(picture(), tmp_path / "absent" / "out.png", {})
-
-    def test_only_png_is_written(self, tmp_path: Path) -> None:
-        with pytest.raises(RequestError, match=r"pictures are written as PNG, found the ending '\.jpg'"):
-            images.save_png(picture(), tmp_path / "out.jpg", {})
-
-    def test_a_picture_without_parameters_is_named(self, tmp_path: Path) -> None:
-        picture().save(tmp_path / "plain.png")
-        with pytest.raises(RequestError, match=r"plain\.png: no generation parameters in this picture"):
-            images.read_parameters(tmp_path / "plain.png")
-
-    @pytest.mark.parametrize(("text", "message"), [("{", "are no JSON"), ("[1]", "should be a JSON object")])
-    def test_damaged_parameters_are_named(self, tmp_path: Path, text: str, message: str) -> None:
-        chunks = pictures.PngImagePlugin.PngInfo()
-        chunks.add_text("calotype", text)
-        picture().save(tmp_path / "odd.png", pnginfo=chunks)
-        with pytest.raises(RequestError, match=f"the generation parameters {message}"):
-            images.read_parameters(tmp_path / "odd.png")
