@@ -53,6 +53,11 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps(data | changes), "utf-8")
 
 
+def edit_program(folder: Path, **changes: Any) -> None:
+    (program,) = json.loads((folder / "manifest.json").read_text("utf-8"))["programs"]
+    edit(folder, programs=[program | changes])
+
+
 def refused(folder: Path) -> str:
     with pytest.raises(BundleError) as caught:
         Bundle.open(folder)
@@ -113,18 +118,46 @@ def test_a_newer_format_is_refused_with_the_way_out(folder: Path) -> None:
     assert "hint: upgrade calotype" in message
 
 
-def test_a_file_outside_the_folder_is_refused(folder: Path) -> None:
-    edit(folder, files=[{"path": "../secret", "size": 1, "sha256": "0"}])
+@pytest.mark.parametrize("place", ["..", "{absolute}", "onnx/../.."])
+def test_a_file_outside_the_folder_is_refused(folder: Path, place: str) -> None:
+    secret = folder.parent / "secret"
+    secret.write_bytes(b"x")
+    path = place.format(absolute=folder.parent) + "/secret"
+    edit(folder, files=[{"path": path, "size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}])
 
-    assert "../secret lies outside the bundle" in refused(folder)
+    assert f"{path} lies outside the bundle" in refused(folder)
 
 
-def test_a_linked_file_is_refused(folder: Path) -> None:
-    graph = folder / "onnx" / "text_encoder.onnx"
-    graph.rename(folder / "elsewhere")
-    graph.symlink_to(folder / "elsewhere")
+@pytest.mark.parametrize("linked", ["onnx/text_encoder.onnx", "onnx"])
+def test_a_linked_file_is_refused(folder: Path, linked: str) -> None:
+    (folder / linked).rename(folder / "elsewhere")
+    (folder / linked).symlink_to(folder / "elsewhere")
 
     assert "is a link" in refused(folder)
+
+
+def test_files_for_cuda_alone_are_checked_too(folder: Path) -> None:
+    edit_program(folder, cuda_files=[{"path": "onnx/absent.onnx", "size": 1, "sha256": "0"}])
+
+    assert "onnx/absent.onnx is missing" in refused(folder)
+
+
+def test_a_weight_beyond_the_end_of_its_file_is_refused(folder: Path) -> None:
+    files = [
+        dataclasses.asdict(file)
+        for file in (*manifest().programs[0].files, FileSpec("onnx/weights", 16, "0"))
+    ]
+    weight = {
+        "name": "w",
+        "initializer": "w",
+        "dtype": "float32",
+        "shape": [4],
+        "transposed": False,
+        "offset": 4,
+    }
+    edit_program(folder, files=files, parameters=[weight])
+
+    assert "bytes 4 to 20 lie outside of its data file" in refused(folder)
 
 
 def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
@@ -189,30 +222,18 @@ def test_a_file_that_is_no_text_is_refused_when_it_is_read(folder: Path) -> None
     [
         ({"batches": []}, "batches: expected sizes of at least 1, found []"),
         ({"height": -8}, "height: expected at least 1, found -8"),
-        (
-            {
-                "programs": [
-                    {
-                        "name": "text_encoder",
-                        "batch": 1,
-                        "precision": "fp32",
-                        "inputs": [],
-                        "outputs": [],
-                        "files": [],
-                        "parameters": [],
-                        "activation_bytes": 0,
-                        "nodes": 0,
-                    }
-                ]
-            },
-            "program text_encoder has no files",
-        ),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     edit(folder, **changes)
 
     assert message in refused(folder)
+
+
+def test_a_program_without_files_is_refused(folder: Path) -> None:
+    edit_program(folder, files=[])
+
+    assert "program text_encoder has no files" in refused(folder)
 
 
 def test_a_file_is_no_bundle(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,20 @@ def test_the_plan_that_fits_is_found_among_several(tmp_path: Path) -> None:
     folder = write(tmp_path, built(), "2222")
     path, plan = compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)
     assert (path, plan.activation_bytes) == (folder, 1000)
+
+
+def test_the_newest_of_several_plans_that_fit_is_taken(tmp_path: Path) -> None:
+    folders = [write(tmp_path, built(), name) for name in ("0000", "1111", "2222")]
+    for folder, seconds in zip(folders, (1, 3, 2), strict=True):
+        os.utime(folder / "manifest.json", (seconds, seconds))
+    assert compiled.find(tmp_path, "tensorrt_rtx", SPEC, HERE, ONE_MACHINE)[0] == folders[1]
+
+
+def test_a_plan_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, built())
+    (folder / "vae_decoder_1.plan").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=r"'vae_decoder_1\.plan' is no plain file"):
+        Compiled.read(folder / "manifest.json")
 
 
 @pytest.mark.parametrize(

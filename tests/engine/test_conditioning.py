@@ -34,6 +34,23 @@ def test_several_images_are_encoded_each_for_itself() -> None:
     assert np.abs(alone[0] - alone[1]).max() > 0.1
 
 
+def test_several_images_are_taken_in_turn_by_more_pictures() -> None:
+    images = [picture(), picture().rotate(180)]
+    found = latents_of("plain", image=images, num_images_per_prompt=4, seed=[1, 2, 3, 4], strength=0.5)
+
+    for index in range(4):
+        alone = latents_of("plain", image=images[index % 2], seed=[index + 1], strength=0.5)
+        np.testing.assert_allclose(found[index], alone[0], atol=2e-5)
+
+
+def test_a_depth_map_of_one_picture_needs_no_first_axis() -> None:
+    depth = np.arange(1600, dtype=np.float32).reshape(40, 40)
+    found = latents_of("depth", depth_map=depth, seed=1)
+
+    np.testing.assert_array_equal(found, latents_of("depth", depth_map=depth[None], seed=1))
+    assert np.abs(found - latents_of("depth", depth_map=depth.T, seed=1)).max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["plain", "inpainting"])
 def test_an_image_and_its_masked_part_may_both_be_given_as_latents(name: str) -> None:
     pipeline = pipeline_of(name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calotype import CancelledError, Conditions, Pipeline, RequestError
+from calotype import CancelledError, Conditions, Pipeline, RequestError, noise
 from tests.engine.tiny import PROMPT, latents_of, pipeline_of
 
 Array = NDArray[Any]
@@ -60,6 +60,37 @@ def test_a_cancelled_request_stops_between_two_steps() -> None:
 
     with pytest.raises(CancelledError, match="cancelled before row 2 of 5"):
         latents_of("plain", callback_on_step_end=callback, cancel=cancel)
+
+
+def test_a_request_can_be_cancelled_without_a_callback() -> None:
+    cancel = threading.Event()
+    cancel.set()
+
+    with pytest.raises(CancelledError, match="cancelled before row 0 of 5"):
+        latents_of("plain", cancel=cancel)
+
+
+def test_progress_tells_the_row_that_comes_next() -> None:
+    seen: list[tuple[int, int]] = []
+    latents_of("plain", scheduler="ddim", progress=lambda row, rows: seen.append((row, rows)))
+
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_latents_that_a_callback_changes_leave_the_solvers_memory_as_it_is() -> None:
+    def halved(_: Pipeline, __: int, ___: float, values: dict[str, Array]) -> None:
+        values["latents"] *= 0.5
+
+    pipeline = pipeline_of("plain")
+    schedule = pipeline.schedule(4, scheduler="dpmpp_2m")
+    draw = noise.generator(1).normal((1, *pipeline.manifest.latent_shape))
+    state = pipeline.initial_state(draw * np.float32(schedule.init_noise_sigma))
+    for row in range(len(schedule)):
+        state = pipeline.step(schedule, row, state, Conditions(pipeline.encode_prompt(PROMPT)))
+        state[:, 0] *= np.float32(0.5)
+
+    found = latents_of("plain", seed=1, scheduler="dpmpp_2m", callback_on_step_end=halved)
+    np.testing.assert_array_equal(found, state[:, 0])
 
 
 @pytest.mark.parametrize("returns", [True, False], ids=["returned", "not returned"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from calotype import Pipeline, backends
 from calotype.backends import Array
-from calotype.errors import BundleError, CheckpointError, RequestError
+from calotype.errors import BackendError, BundleError, CheckpointError, RequestError
+from calotype.tensor_files import narrowed
 from tests.bundles import bundle
 from tests.engine import lora_files
 from tests.engine.tiny import PROMPT
@@ -98,6 +100,31 @@ def test_half_precision_files_are_read(pipeline: Pipeline, tmp_path: Path) -> No
     pipeline.set_lora([])
 
     assert np.array_equal(found, expected)
+
+
+def test_bfloat16_is_rounded_to_the_nearest_and_ties_to_even() -> None:
+    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF], np.uint32)
+    assert narrowed(bits.view(np.float32)).tolist() == [0x3F80, 0x3F82, 0x3F81, 0x3F80]
+
+
+def test_a_backend_that_fails_keeps_the_loras_that_it_had(
+    style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.load(bundle("plain"), "onnxruntime", batches=[1], threads=1)
+    pipeline.set_lora([(style, 1.0)])
+    before = draw(pipeline)
+    last = [each for each in pipeline._loaded.programs if each.spec.name in ("text_encoder", "unet_step")][-1]
+    replace, failures = last.replace_weights, iter([BackendError("no memory")])
+
+    def failing_once(weights: Mapping[str, Array]) -> None:
+        for error in failures:
+            raise error
+        replace(weights)
+
+    monkeypatch.setattr(last, "replace_weights", failing_once)
+    with pytest.raises(BackendError, match="no memory"):
+        pipeline.set_lora([])
+    assert np.array_equal(draw(pipeline), before)
 
 
 def test_what_was_added_is_in_the_parameters(pipeline: Pipeline, style: Path) -> None:
@@ -192,12 +219,15 @@ def test_what_are_no_adapters_is_refused(pipeline: Pipeline, adapters: Any) -> N
 def test_what_is_no_lora_file_is_refused(pipeline: Pipeline, style: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(style.read_bytes()[:-10])
+    longer = tmp_path / "longer.safetensors"
+    longer.write_bytes(style.read_bytes() + b"more")
     pickle = tmp_path / "style.pt"
     pickle.write_bytes(b"x")
     for path, message in (
         (tmp_path / "missing.safetensors", "there is no file"),
         (pickle, "is no .safetensors file"),
         (cut, "is cut off"),
+        (longer, "expected .* bytes, found"),
     ):
         with pytest.raises(CheckpointError, match=message):
             pipeline.set_lora([(path, 1.0)])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from calotype.images import read_parameters, save_png
-from tests.engine.tiny import PROMPT, picture, pipeline_of
+from tests.engine.tiny import PROMPT, mask, picture, pipeline_of
 
 NUMPY: dict[str, Any] = {
     "num_inference_steps": np.int64(2), "guidance_scale": np.float32(5.5), "guidance_rescale": np.float64(0.5),
@@ -44,3 +44,14 @@ def test_steps_of_the_requests_own_are_counted(tmp_path: Path, given: dict[str, 
     save_png(result.images[0], tmp_path / "out.png", result.parameters)
     with Image.open(tmp_path / "out.png") as picture:
         assert f"Steps: {steps}," in picture.info["parameters"]
+
+
+def test_what_a_request_was_given_is_kept_by_name() -> None:
+    arguments: dict[str, Any] = {"negative_prompt": "blurry", "eta": 0.5, "scheduler": "ddim"}
+    pictures: dict[str, Any] = {"image": picture(), "mask_image": mask()}
+    found = pipeline_of("plain")(
+        PROMPT, num_inference_steps=1, seed=1, output_type="latent", **arguments, **pictures
+    ).parameters
+
+    expected = arguments | {"image": "given", "mask_image": "given", "noise_source": "cpu", "strength": 1.0}
+    assert found.items() >= expected.items()

@@ -158,3 +158,38 @@ def test_backends_draw_the_same_picture() -> None:
     found = openvino(PROMPT, num_inference_steps=4, seed=1, output_type="latent").images
 
     np.testing.assert_allclose(found, latents_of("plain", seed=1), rtol=1e-3, atol=1e-3)
+
+
+def test_pictures_that_do_not_fill_a_batch_are_what_they_are_alone() -> None:
+    pairs = Pipeline.load(bundle("plain"), "onnxruntime", batches=[2], threads=1)
+    arguments: dict[str, Any] = {
+        "negative_prompt": "blurry",
+        "scheduler": "euler_a",
+        "num_inference_steps": 4,
+    }
+    prompts = [PROMPT, "a dog", "a cat"]
+    found = pairs(prompts, seed=[1, 2, 3], output_type="latent", **arguments).images
+
+    assert len(found) == 3
+    for index, prompt in enumerate(prompts):
+        alone = latents_of("plain", prompt=prompt, seed=[index + 1], **arguments)
+        np.testing.assert_allclose(found[index], alone[0], atol=2e-5)
+
+
+def test_parts_take_what_a_request_takes() -> None:
+    pipeline = pipeline_of("plain")
+
+    assert pipeline.schedule(4, scheduler="ddim", eta=0.5).draws.all()
+    assert not pipeline.schedule(4, scheduler="ddim").draws.any()
+    repeated = pipeline.encode_prompt(["a", "b"], num_images_per_prompt=2).prompt
+    np.testing.assert_array_equal(repeated, pipeline.encode_prompt(["a", "a", "b", "b"]).prompt)
+
+
+def test_a_flagged_picture_is_blackened_and_its_neighbour_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = iter([[False], [True]])
+    monkeypatch.setattr("calotype.vision.flagged", lambda *_: next(flags))
+    arguments: dict[str, Any] = {"num_inference_steps": 1, "seed": 1, "num_images_per_prompt": 2}
+    found = pipeline_of("plain")(PROMPT, output_type="np", **arguments)
+
+    assert found.nsfw_content_detected == [False, True]
+    assert found.images[0].any() and not found.images[1].any()

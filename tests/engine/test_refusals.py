@@ -28,6 +28,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "plain",
+        {"prompt": None, "prompt_embeds": np.full((1, 77, 32), np.inf)},
+        "`prompt_embeds`: expected finite numbers",
+    ),
+    (
+        "plain",
         {"negative_prompt_embeds": np.zeros((1, 3))},
         "`negative_prompt_embeds`: expected finite numbers of shape (1, 77, 32)",
     ),
@@ -118,6 +123,17 @@ def test_embeddings_that_are_not_finite_are_an_error_of_the_text_encoder(
 def test_a_picture_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(BackendError, match="vae_decoder: the picture holds NaN"):
         pipeline_of("plain").decode_latents(np.full((1, *pipeline_of("plain").manifest.latent_shape), np.nan))
+
+
+def test_infinity_in_a_picture_is_an_error_and_so_is_one_black_picture_of_two() -> None:
+    vae = pipeline_of("plain")._loaded.senses.vae
+    grey, black, endless = (np.full((8, 8, 3), value, np.float32) for value in (0.5, 0.0, np.inf))
+    for pictures, message in (
+        ([grey, black], "is black in every pixel"),
+        ([grey, endless], "NaN or infinity"),
+    ):
+        with pytest.raises(BackendError, match=f"vae_decoder: the picture .*{message}"):
+            vae.read(pictures)
 
 
 def test_a_step_that_takes_noise_says_so() -> None:

@@ -149,6 +149,7 @@ def test_a_setting_that_is_not_offered_is_refused_by_name(config: Config, said: 
             ScheduleOptions(timesteps=(5, 9)),
             r"timesteps must fall and stay below 1000, found \[5, 9\]",
         ),
+        ("ddpm", ScheduleOptions(timesteps=(9, 9, 5)), r"timesteps must fall .* found \[9, 9, 5\]"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(name: str, options: ScheduleOptions, said: str) -> None:

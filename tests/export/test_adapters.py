@@ -54,7 +54,13 @@ def test_patterns_and_rank_stabilised_scales_are_those_of_peft(
     checkpoint: Checkpoint, tmp_path: Path, rslora: bool
 ) -> None:
     settings: dict[str, Any] = {
-        "unet.alpha_pattern": {"attn2.to_q": 100, r"to_(k|v)": 3, f"^{ATTENTION}.to_out.0": 16, "q": 50},
+        "unet.alpha_pattern": {
+            "attn2.to_q": 100,
+            r"to_(k|v)": 3,
+            f"^{ATTENTION}.to_out.0": 16,
+            "q": 50,
+            "attn1.to_k": 9,
+        },
         "unet.rank_pattern": {"to_out.0": 8},
         "text_encoder.alpha_pattern": {"v_proj": 1},
         "text_encoder.rank_pattern": {"v_proj": 2},
