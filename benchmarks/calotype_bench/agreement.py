@@ -77,13 +77,13 @@ def differences(one: Latency, other: Latency) -> list[str]:
         ("the threads of engines", *(_set(each, "threads") for each in (one, other))),
         ("the devices of engines", *(_set(each, "device") for each in (one, other))),
     )
-    versions = (_versions(one), _versions(other))
+    left, right = _versions(one), _versions(other)
     apart = (
-        f"{label} had {name} {version} in one, {versions[1][label].get(name, 'none')} in the other"
-        for label, found in versions[0].items()
-        if label in versions[1]
-        for name, version in found.items()
-        if versions[1][label].get(name) != version
+        f"{label} had {name} {found.get(name, 'none')} in one, {right[label].get(name, 'none')} in the other"
+        for label, found in left.items()
+        if label in right
+        for name in dict.fromkeys((*found, *right[label]))
+        if found.get(name) != right[label].get(name)
     )
     return [*(f"{what} are not the same" for what, left, right in alike if left != right), *apart]
 

@@ -44,7 +44,8 @@ def python(name: str, packages: Sequence[str], unwanted: Sequence[str], say: Say
     installed in time.
     """
     wanted = [_pinned(package) if package in SAME else package for package in packages]
-    made_of = (*wanted, *unwanted, sys.base_prefix, ".".join(map(str, sys.version_info[:2])))
+    removed = (f"without {package}" for package in unwanted)
+    made_of = (*wanted, *removed, sys.base_prefix, ".".join(map(str, sys.version_info[:2])))
     digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:8]
     root = cache() / f"{name}-{digest}"
     interpreter = root / "bin" / "python"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from calotype_bench import results
+from calotype_bench import agreement, results
 from calotype_bench.cli import main
 from calotype_bench.measurement import Row
 from tests.benchmarks import made
@@ -124,6 +124,21 @@ def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["agree", one, str(tmp_path / "other.json")]) == 0
     told = "calotype openvino fp32 had numpy 2.0 in one, 2.1 in the other"
     assert capsys.readouterr().out.splitlines()[0] == told
+
+
+def test_what_one_of_the_two_lacks_or_warmed_up_otherwise_is_told_from_either_side() -> None:
+    one = made.latency()
+    first = one.measurements[0].rows[0]
+    assert first.ready is not None
+    more = dataclasses.replace(first.ready, versions={**first.ready.versions, "openvino": "1"})
+    rows = (dataclasses.replace(first, ready=more), *one.measurements[0].rows[1:])
+    measured = (dataclasses.replace(one.measurements[0], rows=rows), *one.measurements[1:])
+    other = dataclasses.replace(one, measurements=measured[:1], warm_up="one picture")
+    one = dataclasses.replace(one, measurements=one.measurements[:1])
+    warmed = "the pictures to warm up are not the same"
+    label = "calotype openvino fp32"
+    assert agreement.differences(one, other) == [warmed, f"{label} had openvino none in one, 1 in the other"]
+    assert agreement.differences(other, one) == [warmed, f"{label} had openvino 1 in one, none in the other"]
 
 
 def _of_version(row: Row, numpy: str) -> Row:

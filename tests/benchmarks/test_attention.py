@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -27,6 +28,12 @@ def test_both_compute_the_same(dtype: str, bound: float) -> None:
     assert 0 < found["distance"] < bound
     assert len(found["samples"]) == 2
     assert min(found["openvino"], found["torch"]) > 0
+
+
+def test_the_ratio_is_of_openvinos_seconds_to_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "turns", lambda *_: np.array([[3.0, 1.0]] * 6))
+    found = attention.measure(("f32", (1, 1, 4, 8), (1, 1, 4, 8)), 1, 6)
+    assert (found["openvino"], found["torch"], found["ratio"]) == (3, 1, 3)
 
 
 def test_the_command_writes_what_all_of_a_step_take(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,26 @@ def test_timing_a_call_costs_microseconds_and_is_counted() -> None:
     assert 0 < cost() < 1e-3
 
 
+def test_calls_of_a_part_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks, laps = iter([0.0, 1.0, 5.0, 7.0]), Laps()
+    with monkeypatch.context() as patched:
+        patched.setattr("time.perf_counter", lambda: next(ticks))
+        for _ in range(2):
+            with laps.of("part"):
+                pass
+    assert laps.wall() == {"part": 3.0}
+
+
+def test_a_gpus_events_are_milliseconds_and_added_up_too() -> None:
+    events = [SimpleNamespace(record=lambda: None, elapsed_time=lambda _: 500.0) for _ in range(4)]
+    cuda, laps = SimpleNamespace(Event=lambda enable_timing: events.pop()), Laps()
+    laps._torch = SimpleNamespace(cuda=cuda)
+    for _ in range(2):
+        with laps.of("part"):
+            pass
+    assert (laps.device(), laps.wall()) == ({"part": 1.0}, {})
+
+
 # A driver of two cards, of which the shell shows CUDA the second alone. Handles are one more than NVML's numbers.
 _DRIVER = """
 #include <stdint.h>
@@ -110,6 +131,15 @@ def test_joules_and_clock_are_of_the_card_that_is_drawn_on(tmp_path: Path, drive
     assert meter.joules == pytest.approx(3.0)
     assert meter.counters == ["GPU"]
     assert (meter.clock_mhz(), meter.most_mhz()) == (1102, 1980)
+
+
+def test_joules_of_a_card_and_of_the_processor_are_added_up(tmp_path: Path, driver: str) -> None:
+    package(tmp_path, 0, 0)
+    meter = Meter(0, tmp_path, driver, driver)
+    with meter.measuring():
+        package(tmp_path, 0, 500_000)
+    assert meter.joules == pytest.approx(3.5)
+    assert meter.counters == ["package-0", "GPU"]
 
 
 def test_a_card_that_is_not_there_tells_nothing(tmp_path: Path, driver: str) -> None:

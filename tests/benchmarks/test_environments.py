@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -32,11 +33,16 @@ def test_an_environment_is_made_once(said: list[str], monkeypatch: pytest.Monkey
     first = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
     again = environments.python("peer", ("torch", "thing==1"), ("unwanted",), said.append)
     other = environments.python("peer", ("torch", "thing==2"), (), said.append)
+    whole = environments.python("peer", ("torch", "thing==1"), (), said.append)
+    both = environments.python("peer", ("torch", "thing==1", "unwanted"), (), said.append)
 
-    assert first == again != other
+    assert first == again
+    assert len({first, other, whole, both}) == 4
     assert said == [
         "installing torch, thing==1 in an environment of its own",
         "installing torch, thing==2 in an environment of its own",
+        "installing torch, thing==1 in an environment of its own",
+        "installing torch, thing==1, unwanted in an environment of its own",
     ]
     create, install, remove, *_ = commands
     assert create[1:3] == ["-m", "venv"]
@@ -44,7 +50,7 @@ def test_an_environment_is_made_once(said: list[str], monkeypatch: pytest.Monkey
     assert install[4].startswith("torch==2")  # this environment's own
     assert "+" not in install[4]
     assert remove[-1] == "unwanted"
-    assert len(commands) == 5
+    assert len(commands) == 3 + 2 + 2 + 2
 
 
 def test_another_python_has_an_environment_of_its_own(
@@ -169,12 +175,17 @@ def test_a_model_is_exported_once_for_each_checkpoint(
     checkpoint.mkdir()
     (checkpoint / "weights").write_text("1")
     monkeypatch.setattr(environments, "_run", lambda command, *_: Path(command[-1]).mkdir())
-    export = lambda: environments.exported("peer", sys.executable, "draw_peer", [checkpoint], said.append)  # noqa: E731
 
-    first, again = export(), export()
+    def export(interpreter: str = sys.executable) -> str:
+        return environments.exported("peer", interpreter, "draw_peer", [checkpoint], said.append)
+
+    found = [export(), export("another/python")]
+    assert export() == found[0]
     (checkpoint / "weights").write_text("2 and more")
-    assert first == again != export()
-    assert said == [f"peer exports {checkpoint}"] * 2
+    found.append(export())
+    os.utime(checkpoint / "weights", ns=(1, 1))  # as many bytes, of another moment
+    found.append(export())
+    assert len({*found}) == len(said) == 4
 
 
 def test_an_export_that_fails_leaves_nothing(said: list[str], tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from calotype_bench import fidelity, worker
+from calotype_bench import fidelity, pictures, worker
 
 RANDOM = np.random.default_rng(0)
 PICTURES: NDArray[np.float64] = RANDOM.uniform(0.1, 0.9, (2, 32, 32, 3))
@@ -34,6 +35,25 @@ def test_distances_are_those_of_their_definitions() -> None:
     assert found.largest == 51
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / (51**2 / PICTURES.size)))
     assert 0.9 < found.ssim < 1
+
+
+def test_of_several_pictures_the_least_similar_counts() -> None:
+    moved = PICTURES.copy()
+    moved[0] = moved[0][::-1]
+    worst = fidelity.compare(PICTURES[:1], moved[:1]).ssim
+    assert fidelity.compare(PICTURES, moved).ssim == pytest.approx(worst)
+    assert worst < 0.9
+
+
+def test_eight_bits_are_rounded_to_the_nearest() -> None:
+    assert fidelity.eight_bits(np.array([-1.0, 0.001, 0.003, 0.999, 2.0])).tolist() == [0, 0, 1, 255, 255]
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)], ids=["darker", "brighter"])
+def test_a_map_of_differences_does_not_mind_which_is_brighter(places: tuple[int, int]) -> None:
+    shades = [pictures.encode(Image.new("RGB", (4, 4), (value,) * 3)) for value in (100, 103)]
+    found = pictures.decode(pictures.difference(*(shades[place] for place in places)))
+    assert np.asarray(found).max() == 3 * pictures.AMPLIFIED
 
 
 def test_files_without_latents_are_compared_by_pictures(tmp_path: Path) -> None:

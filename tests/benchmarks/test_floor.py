@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from calotype.bundle import Bundle
 from calotype.errors import BackendError
@@ -29,6 +31,7 @@ def test_work_grows_with_what_it_is_done_for() -> None:
     assert one["unet_step"] == {kind: 10 * count for kind, count in step.items()}
     assert more["unet_step"].total() == 6 * one["unet_step"].total()
     assert more["vae_decoder"].total() == 3 * one["vae_decoder"].total()
+    assert more["safety_checker"].total() == 3 * one["safety_checker"].total()
     assert more["text_encoder"] == one["text_encoder"] == text  # of both texts
     assert floor.operations(Bundle.open(bundle("unguided")), Job("x", 1, 0), 1)["text_encoder"].total() > 0
 
@@ -66,6 +69,13 @@ def test_an_engine_in_a_precision_that_no_bundle_has_is_held_against_the_rate_of
     measurement = Measurement(Job("x", 2, 0), 1, "eager fp32", rows)
     found = floor.of_measurement([opened], measurement, {"fp32": Rates(10, 20), "bf16": Rates(40, 80)})
     assert found["fp32"]["total"] == pytest.approx(4 * found["bf16"]["total"])
+    more = dataclasses.replace(drawn, evaluations=3)  # as PNDM takes for two steps
+    rows = tuple(dataclasses.replace(row, samples=(more,)) for row in rows)
+    longer = floor.of_measurement(
+        [opened], dataclasses.replace(measurement, rows=rows), {"fp32": Rates(10, 20)}
+    )
+    assert longer["fp32"]["unet_step"] == pytest.approx(1.5 * found["fp32"]["unet_step"])
+    assert longer["fp32"]["vae_decoder"] == found["fp32"]["vae_decoder"]
     assert [*floor.of_measurement([opened], measurement, {"fp32": Rates(10, 20)})] == ["fp32"]
 
 
@@ -73,6 +83,23 @@ def test_rates_are_measured_in_a_process_of_their_own() -> None:
     found = rates.measure(["fp32"], "cpu", threads=1)["fp32"]
     for rate in (found.product, found.convolution):
         assert 1e8 < rate < 1e14
+
+
+def test_a_rate_counts_the_operations_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def fastest(ways: Sequence[rates.Made], _: object, operations: Callable[[int], int], __: object) -> float:
+        for way in ways:
+            with FlopCounterMode(display=False) as counter:
+                way(16)()
+            assert counter.get_total_flops() == operations(16)
+            counted.append(operations(16))
+        return 1.0
+
+    monkeypatch.setattr(rates, "fastest", fastest)
+    with torch.inference_mode():
+        rates._measured("cpu", torch.float32)
+    assert len(counted) == 3
 
 
 def test_rates_that_take_too_long_are_an_error() -> None:
@@ -93,6 +120,23 @@ def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> N
     assert size == 3
     assert 0.11 < seconds < 1
     assert 4 not in tried
+
+
+def test_a_machines_worst_moments_are_left_out_of_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = (
+        0.0,
+        iter([1, 1, 9, 2, 9, 3, 9, 1, 9]),
+    )  # two runs to begin with, and seven of which four are slow
+
+    def made(_: int) -> Callable[[], object]:
+        def run() -> None:
+            nonlocal now
+            now += next(waits)
+
+        return run
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    assert rates.best(made, (1,)) == (1, 2.5)  # the median of 1, 2, 3 and 9
 
 
 def test_what_is_launched_at_once_is_waited_for_once_and_shares_the_time() -> None:

@@ -23,6 +23,7 @@ from calotype_bench.jobs import Engine, Job
 from calotype_bench.measurement import Measurement, Row
 from calotype_bench.profile_onnxruntime import sum_by_name
 from calotype_bench.rates import Rates
+from tests.benchmarks import made
 from tests.bundles import bundle
 from tests.standin import gpu as standin
 
@@ -105,10 +106,10 @@ def test_peers_in_half_precision_have_the_noise_of_float32(dtype: torch.dtype) -
 
 
 def test_a_draft_is_found_again_where_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[int, ...]] = []
+    drafted: list[tuple[int, ...]] = []
 
     def draft(_: str, __: str, folder: Path, batches: tuple[int, ...]) -> tuple[Path, Path]:
-        made.append(batches)
+        drafted.append(batches)
         shutil.copytree(bundle("plain"), folder / "bundle")
         return folder / "checkpoint", folder / "bundle"
 
@@ -116,11 +117,11 @@ def test_a_draft_is_found_again_where_it_is_whole(tmp_path: Path, monkeypatch: p
     for batches in ((1,), (1, 2), (4,)):
         plan = dataclasses.replace(gpu.REHEARSAL, batches=batches)
         gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
-    assert made == [(1,), (4,)]  # the bundle has batches of 1 and of 2
+    assert drafted == [(1,), (4,)]  # the bundle has batches of 1 and of 2
     (tmp_path / "tiny-sd15" / "bundle" / "manifest.json").unlink()
     (tmp_path / "tiny-sd15" / "somebody.safetensors").touch()
     gpu_models._drafted("tiny-sd15", plan, tmp_path / "tiny-sd15")
-    assert made == [(1,), (4,), (4,)]
+    assert drafted == [(1,), (4,), (4,)]
     assert (tmp_path / "tiny-sd15" / "somebody.safetensors").is_file()
 
 
@@ -148,6 +149,19 @@ def test_without_its_bundle_no_plan_of_another_card_is_tried(
     monkeypatch.setattr("sys.argv", ["gpu", "-o", str(tmp_path), "--rehearse", "--skip-tests"])
     monkeypatch.setattr("calotype_bench.gpu.REHEARSAL", dataclasses.replace(gpu.REHEARSAL, models=()))
     assert gpu.main() == 0
+
+
+def test_pictures_that_are_far_from_exact_ones_make_the_command_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "BUNDLES", tmp_path / "nowhere")
+    monkeypatch.setattr("calotype_bench.rates.measure", lambda *_: {})
+    monkeypatch.setattr("calotype_bench.gpu_models.measure", lambda *_: ({}, made.latency()))
+    monkeypatch.setattr("calotype_bench.gpu_models.strays", lambda *_: {"calotype x": "it is far"})
+    words = ("-o", str(tmp_path), "--rehearse", "--skip-tests", "--skip-techniques")
+    monkeypatch.setattr("sys.argv", ["gpu", *words])
+    assert gpu.main() == 1
+    assert "failed: tiny-sd15, calotype x: it is far" in capsys.readouterr().out
 
 
 def test_tests_that_fail_make_the_command_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,19 @@ def test_a_system_that_tells_no_ticks_is_none(monkeypatch: pytest.MonkeyPatch) -
     assert len(found["load_before"]) == 3
 
 
+def test_ticks_are_of_all_cores_and_each_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last two are of guests, which are in the first two as well."""
+    monkeypatch.setattr(Path, "read_text", lambda *_: "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1\n")
+    assert machine._ticks() == (8, 36)
+
+
+def test_the_load_before_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = iter([[1.0] * 3, [2.0] * 3])
+    monkeypatch.setattr(machine, "_load", lambda: next(loads))
+    found = machine.Watch().describe()
+    assert (found["load_before"], found["load"]) == ([1.0] * 3, [2.0] * 3)
+
+
 @pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="no /proc")
 def test_ticks_are_the_systems() -> None:
     stolen, total = machine._ticks()
@@ -42,7 +55,12 @@ def test_a_commit_is_of_the_checkout_that_the_code_belongs_to(
     monkeypatch.setattr(machine, "__file__", str(place))
     assert machine.describe()["commit"] == ""
     subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
-    assert len(machine.describe()["commit"].rstrip("+")) == 12
+    commit = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x"]
+    subprocess.run(commit, cwd=tmp_path, check=True)
+    found = machine.describe()["commit"]
+    assert len(found) == 12 and "+" not in found
+    place.write_text("x = 1")
+    assert machine.describe()["commit"] == f"{found}+"
 
 
 _WAITING = """

@@ -9,8 +9,10 @@ import pytest
 
 from calotype_bench import figures, report_text
 from calotype_bench.fidelity import Fidelity
-from calotype_bench.jobs import Drawn, Engine, Job
+from calotype_bench.jobs import Drawn, Engine, Job, Ready
 from calotype_bench.measurement import Measurement, Row, beside_best, compare
+from calotype_bench.results import Latency
+from tests.benchmarks import made
 
 JOB = Job("a red circle", 2, 0, width=128, height=128)
 
@@ -112,6 +114,31 @@ def test_runs_are_paired_within_their_processes() -> None:
     base = made([(1, 0), (1, 0), (10, 1), (10, 1)])
     lost = made([(2, 0), (20, 1), (20, 1)])  # one run of the first process failed
     assert str(compare([base, lost])[1]) == "2.000 (all of 2.000 to 2.000)"
+    assert base.interval().draws == 2  # processes, and not runs
+
+
+def test_joules_are_the_median_of_the_samples_that_tell() -> None:
+    drawn = [Drawn(1.0, {}, {}, 2, 0, 0, joules, 0.0) for joules in (9.0, None, 1.0, 2.0)]
+    found = dataclasses.replace(row(1.0, None), samples=tuple(drawn))
+    assert found.joules() == 2
+    assert dataclasses.replace(found, samples=tuple(drawn[1:2])).joules() is None
+
+
+def test_another_version_of_the_library_in_a_peer_is_told() -> None:
+    def made(name: str, versions: dict[str, str]) -> Row:
+        engine = Engine(name, "x")
+        return dataclasses.replace(row(1.0, None), engine=engine, ready=Ready("", 0.1, 0.1, versions))
+
+    ours = made("calotype", {"openvino": "1", "numpy": "1"})
+    theirs = made("optimum-intel", {"openvino": "2", "numpy": "2"})
+    found = latency_of(Measurement(JOB, 6, "", (ours, theirs)))
+    assert figures.other_versions(found) == ["optimum-intel fp32 has openvino 2, and ours 1"]
+    same = dataclasses.replace(theirs, engine=Engine("eager", "x"), ready=ours.ready)
+    assert figures.other_versions(latency_of(Measurement(JOB, 6, "", (ours, same)))) == []
+
+
+def latency_of(measurement: Measurement) -> Latency:
+    return dataclasses.replace(made.latency(), measurements=(measurement,))
 
 
 def test_ratios_are_to_the_first_row_that_could_be_measured_and_never_without_fidelity() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from calotype.backends.openvino import Compiler
 from calotype.bundle import Bundle
-from calotype_bench import operators, profile_openvino, profile_tensorrt
+from calotype_bench import operators, profile_onnxruntime, profile_openvino, profile_tensorrt
 from calotype_bench.operators import Task
 from tests.bundles import bundle
 from tests.standin import gpu
@@ -113,3 +113,15 @@ def test_names_of_libraries_are_kinds(name: str, kind: str) -> None:
 def test_kinds_are_summed_and_the_median_run_counts() -> None:
     runs = [{"Conv": 1.0, "FusedConv": 1.0}, {"Conv": 5.0}, {"Conv": 3.0, "Gemm": 1.0}]
     assert operators.by_kind(runs) == {"convolution": 3.0, "matrix product": 0.0}
+
+
+def test_onnxruntimes_first_run_is_left_out() -> None:
+    def event(name: str, begun: int, microseconds: int, **more: str) -> dict[str, Any]:
+        return {"name": name, "ts": begun, "dur": microseconds, "args": {"op_name": "Conv"}, **more}
+
+    events = [
+        event("model_run", 0, 10), event("x_kernel_time", 1, 9, cat="Node"),
+        event("model_run", 20, 10), event("x_kernel_time", 21, 2, cat="Node"),
+        event("y_kernel_time", 24, 3, cat="Node"),
+    ]  # fmt: skip
+    assert profile_onnxruntime._by_run(events, 1) == [{"Conv": pytest.approx(5e-6)}]

@@ -210,3 +210,14 @@ def test_a_floor_above_what_was_measured_says_that_the_rate_is_too_low() -> None
     assert figures.share(1.0, 2.0) == "50%"
     assert figures.share(2.2, 2.0) == ">100%"
     assert figures.share(None, 2.0) == "-"
+
+
+def test_a_waterfall_is_of_the_first_backend_and_of_eager_diffusers_in_float32() -> None:
+    (first, *_) = made.latency().measurements
+    ours, eager, missing = first.rows
+    others = (
+        dataclasses.replace(ours, engine=dataclasses.replace(ours.engine, backend="onnxruntime")),
+        dataclasses.replace(eager, engine=dataclasses.replace(eager.engine, dtype="bf16")),
+    )
+    assert waterfall.of_rows((ours, eager, missing, *others)) == waterfall.of_rows(first.rows)
+    assert waterfall.of_rows((ours, *others, eager, missing)) == waterfall.of_rows(first.rows)

@@ -120,7 +120,9 @@ def test_what_looks_at_pictures_counts_where_there_is_one() -> None:
     assert "vae_encoder" not in floor.operations(plain, text, 2)
     once = floor.operations(plain, from_image, 1)["vae_encoder"]
     assert once.total() > 0  # of the one picture that all three start from
-    assert floor.operations(depth, from_image, 1)["depth_estimator"].total() > 0
+    once = floor.operations(depth, from_image, 1)["depth_estimator"]
+    assert once.total() > 0
+    assert floor.operations(depth, dataclasses.replace(from_image, batch=2), 1)["depth_estimator"] == once
     painted = dataclasses.replace(from_image, mask="y.png")
     all_noise = dataclasses.replace(painted, strength=1.0)
     masked, twice = (floor.operations(inpainting, job, 1)["vae_encoder"] for job in (all_noise, painted))

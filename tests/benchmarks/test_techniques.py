@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from calotype import backends
 from calotype.backends.openvino import REWRITINGS, Compiler
 from calotype.bundle import Bundle
 from calotype.errors import RequestError
-from calotype_bench import results, techniques, waterfall
+from calotype_bench import report_text, results, techniques, waterfall
 from calotype_bench.cli import main
 from calotype_bench.results import Techniques
 from tests.benchmarks import made
@@ -64,6 +65,35 @@ def test_a_variant_has_the_rewritings_up_to_its_own(monkeypatch: pytest.MonkeyPa
     texts = [found.count("IsNaN") for found in compiled if "Gather" in found]
     assert texts.count(guards) == 2
     assert texts.count(0) >= 2
+
+
+@pytest.mark.parametrize("opening", [0, 1])
+def test_seconds_and_outputs_are_of_the_variant_that_took_them(
+    opening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Request:
+        def __init__(self, changes: Sequence[str]) -> None:
+            self.count = len(changes)
+
+        def infer(self, _: object) -> dict[str, Any]:
+            return {"output": np.full(1, self.count)}
+
+    def opened(_: object, __: object, changes: Sequence[str]) -> Request:
+        return Request(changes)
+
+    monkeypatch.setattr(techniques, "_open", opened)
+    monkeypatch.setattr(techniques, "wall_seconds", lambda run: 1.0 + float(run()["output"][0]))
+    compiler: Any = None
+    variants = ["as it is", "norms", "masks"]
+    found = techniques._opened(compiler, Path(), variants, {}, 2, opening)
+    assert {name: ran.seconds for name, ran in found.items()} == {
+        "as it is": (1.0, 1.0), "norms": (2.0, 2.0), "masks": (3.0, 3.0),
+    }  # fmt: skip
+    assert {name: ran.outputs[0].item() for name, ran in found.items()} == {
+        "as it is": 0,
+        "norms": 1,
+        "masks": 2,
+    }
 
 
 def test_the_runtime_reads_with_every_rewriting() -> None:
@@ -137,3 +167,10 @@ def test_damaged_techniques_are_refused(tmp_path: Path, damage: Callable[[Any], 
     made.change(path, damage)
     with pytest.raises(RequestError, match=r"techniques\.json is no result"):
         results.read(path)
+
+
+def test_the_terminal_tells_seconds_before_and_after() -> None:
+    lines = report_text.techniques(made.techniques()).splitlines()
+    told = {line[:32].strip(): line[32:].split()[:3] for line in lines[1:]}
+    assert told["unet_step, norms"] == ["3", "200.000", "100.000"]
+    assert told["unet_step, masks"] == ["1", "100.000", "110.000"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,53 @@ def test_the_picture_that_is_compared_is_one_whose_time_counts(
     *_, (found,) = latency.measure(engines("abc"), [JOB], order)
     judged = {row.engine.backend: row.fidelity and row.fidelity.latents for row in found.rows}
     assert judged == {"a": 0, "b": 0.5, "c": 0}
+
+
+def test_every_engine_is_compared_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    bright = {"a": (1.0,), "b": (0.5,), "c": (0.5,)}
+    monkeypatch.setattr(
+        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
+    )
+    found = comparing.compare(engines("abc"), [JOB], 0).pairs
+    assert [pair.fidelity.latents for pair in found] == [pytest.approx(0.5)] * 2
+
+
+def test_what_draws_nothing_is_compared_with_the_finest_precision_and_eager_diffusers_before_others(
+    tmp_path: Path,
+) -> None:
+    ours, exact, rounded = (
+        Engine("calotype", "bundle", "a"), Engine("eager", "x"), Engine("eager", "x", dtype="bf16"),
+    )  # fmt: skip
+    for both, chosen in (((ours, rounded), 0), ((rounded, ours), 1), ((ours, exact), 1)):
+        take = latency._Take(JOB, tmp_path / "drawn")
+        for index in range(2):
+            Path(f"{tmp_path / 'drawn'}-{index}.npz").touch()
+        assert take.reference(both, 2) == chosen
+
+
+@pytest.mark.parametrize(("device", "steps"), [("cpu", [1, 1, 2]), ("cuda", [2, 2, 2])])
+def test_alone_an_engine_warms_up_with_single_steps_but_for_a_gpu(
+    device: str, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's graph is recorded of the steps that count."""
+    drawn: list[int] = []
+
+    class Noted(Immediate):
+        def draw(self, job: Job, save: str = "") -> Drawn:
+            drawn.append(job.steps)
+            return super().draw(job, save)
+
+    monkeypatch.setattr("calotype_bench.peers.opened", lambda engine, *_: Noted(engine, []))
+    list(latency.measure([dataclasses.replace(engines("a")[0], device=device)], [JOB], Order(1, alone=True)))
+    assert drawn == steps
+
+
+def test_an_engine_rests_before_each_picture_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("time.sleep", rests.append)
+    monkeypatch.setattr("calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, []))
+    list(latency.measure(engines("ab"), [JOB], Order(3)))
+    assert rests == [0.1] * 6
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", 0.5), ("cuda", 0.75)])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import signal
 import threading
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +18,7 @@ pytest.importorskip("torch")
 from calotype_bench.conversation import PeerError, Worker
 from calotype_bench.jobs import Drawn, Job
 from calotype_bench.order import Order, Reports
-from calotype_bench.worker import _reason
+from calotype_bench.worker import _reason, _serve
 from tests.benchmarks.test_latency import CALOTYPE, JOB, measured
 
 
@@ -46,6 +50,19 @@ def test_a_worker_that_fails_while_it_draws_tells_why() -> None:
 def test_a_reason_is_told_in_one_line_with_its_cause() -> None:
     assert _reason(RuntimeError("it failed:\n\n   since  this")) == "RuntimeError: it failed: since this"
     assert len(_reason(RuntimeError("x" * 1000))) == 400
+
+
+def test_importing_and_loading_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"engine": dataclasses.asdict(CALOTYPE), "started": time.time() - 1}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(first) + "\n"))
+    drawer = SimpleNamespace(backend="onnxruntime", versions={})
+    module = SimpleNamespace(library=lambda _: time.sleep(0.2), load=lambda _: drawer)
+    monkeypatch.setattr("importlib.import_module", lambda _: module)
+    answers = io.StringIO()
+    _serve(answers)
+    ready = json.loads(answers.getvalue())
+    assert ready["import_seconds"] > 1.2  # since the process was started
+    assert ready["load_seconds"] < 0.2
 
 
 def test_a_worker_that_hangs_is_ended() -> None:

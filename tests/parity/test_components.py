@@ -37,7 +37,9 @@ def test_clip_skip_is_the_earlier_hidden_state_after_the_final_layer_norm() -> N
 def telling_apart(eager: Any, pictures: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Thresholds of special and other concepts by which one of two pictures is flagged, and set in `eager`."""
     checker = eager.safety_checker
-    pixels = eager.feature_extractor([*(pictures * 255).round().astype(np.uint8)], return_tensors="pt").pixel_values
+    pixels = eager.feature_extractor(
+        [*(pictures * 255).round().astype(np.uint8)], return_tensors="pt"
+    ).pixel_values
     with torch.no_grad():
         embedded = checker.visual_projection(checker.vision_model(pixels)[1])
         scores = cosine_distance(embedded, checker.concept_embeds)
