@@ -105,7 +105,7 @@ def check(options: BuildOptions) -> None:
         raise CheckpointError(f"--batch: expected positive numbers, found {list(options.batches)}")
     if options.scheduler is not None:
         bundle_files.select_scheduler(options.scheduler, {})
-    verify.measured_with(options.precision)
+    verify.measured_with({options.precision, options.vae_precision or options.precision})
 
 
 def decide(sources: Sources, options: BuildOptions, progress: Progress = silent) -> Manifest:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError, HTTPError
 
 from calotype.errors import CheckpointError
-from calotype_export import weight_files
+from calotype_export import configs, weight_files
 from calotype_export.components import KINDS
 from calotype_export.progress import Progress
 
@@ -32,7 +33,7 @@ def fetch(repository: str, revision: str | None, progress: Progress) -> tuple[Pa
                 "download its .safetensors file and give it with --config FOLDER",
             )
         index = Path(huggingface_hub.hf_hub_download(repository, "model_index.json", revision=commit))
-        files = _files(json.loads(index.read_text(encoding="utf-8")), names)
+        files = _files(configs.read(index), names)
         for done, name in enumerate(files, start=1):
             huggingface_hub.hf_hub_download(repository, name, revision=commit)
             progress(f"downloading {repository}", done, len(files))
@@ -45,7 +46,7 @@ def fetch(repository: str, revision: str | None, progress: Progress) -> tuple[Pa
     return index.parent, commit
 
 
-def _files(index: dict[str, object], names: list[str]) -> list[str]:
+def _files(index: Mapping[str, Any], names: list[str]) -> list[str]:
     """The files of the components in `index` that an export reads."""
     chosen: list[str] = []
     for component, entry in sorted(index.items()):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,16 @@ def merged(
 
     files = [*(file.path for file in loras), *(file.path for file in embeddings)]
     notes = [f":{file.weight:g}" for file in loras] + [f":{word}" for word in words]
-    additions = {path.name + note: weight_files.digest(path) for path, note in zip(files, notes, strict=True)}
-    return dataclasses.replace(
-        checkpoint, read=read, read_tokenizer=read_tokenizer, additions={**checkpoint.additions, **additions}
-    )
+    additions = dict(checkpoint.additions)
+    for path, note in zip(files, notes, strict=True):
+        additions[_unlike(additions, path.name + note)] = weight_files.digest(path)
+    return dataclasses.replace(checkpoint, read=read, read_tokenizer=read_tokenizer, additions=additions)
+
+
+def _unlike(names: Collection[str], name: str) -> str:
+    """`name`, or where files of several folders have it, with a number behind it."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in names)
 
 
 def merge_lora(module: torch.nn.Module, changes: Sequence[Mapping[str, Delta]]) -> None:

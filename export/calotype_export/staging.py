@@ -15,7 +15,7 @@ from calotype.errors import CheckpointError
 
 def refuse_existing(output: Path) -> None:
     """CheckpointError where something is at `output` already."""
-    if output.exists():
+    if os.path.lexists(output):  # a link to nowhere too
         raise CheckpointError(f"{output} exists already", "remove it, or write to another name with -o")
 
 

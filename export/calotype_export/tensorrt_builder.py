@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calotype import files
 from calotype.backends._contract import compare, label
 from calotype.backends._tensorrt import Log, dtype_name, logger
 from calotype.errors import BackendError
@@ -153,7 +154,8 @@ def _config(library: Any, builder: Any, options: BuilderOptions) -> Any:
 
 def _keep_timings(config: Any, options: BuilderOptions) -> None:
     if options.timing_cache:
-        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        with files.placed(options.timing_cache, "the timing cache") as file:
+            file.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
 def capabilities(library: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,13 @@ def verify(
 ) -> Mapping[str, Any]:
     """Compare every program of the bundle at `path`, then the whole pipeline, with eager diffusers.
 
-    `backend` None is the one that `BACKENDS` names for the bundle's precision. Returns the record that the manifest
+    `backend` None is the one that `BACKENDS` names for the programs' precisions. Returns the record that the manifest
     keeps: figures and bounds, seconds, the process's peak memory. ParityError names the first program that misses;
     BackendError comes before anything is loaded where the backend's library is missing.
     """
     bundle = Bundle.open(path)
     _check_fits(bundle, sources)
-    chosen = measured_with(bundle.manifest.precision, backend)
+    chosen = measured_with({spec.precision for spec in bundle.manifest.programs}, backend)
     begun = time.perf_counter()
     programs = compare_programs(bundle, sources, chosen, progress)
     compared = time.perf_counter()
@@ -72,11 +72,12 @@ def verify(
     }
 
 
-def measured_with(precision: str, backend: str | None = None) -> str:
-    """The backend that parity in `precision` is measured with: `backend`, or the one that `BACKENDS` names.
+def measured_with(precisions: Collection[str], backend: str | None = None) -> str:
+    """The backend that parity in all of `precisions` is measured with: `backend`, or the one that `BACKENDS` names.
 
     BackendError where it is unknown or its library is missing; nothing is loaded to find out.
     """
+    precision = "bf16" if "bf16" in precisions else next(iter(precisions))
     try:
         return backends.choose(backend or BACKENDS[precision], precision)
     except BackendError as error:

@@ -61,6 +61,11 @@ def test_every_option_of_build_arrives(built: list[BuildOptions]) -> None:
     ]
 
 
+def test_without_options_the_defaults_are_those_of_build(built: list[BuildOptions]) -> None:
+    assert cli.main(["build", "folder", "-o", "out"]) == 0
+    assert built == [BuildOptions("folder", Path("out"))]
+
+
 def test_every_option_of_compile_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(compiling, "compile_bundle", lambda *given: calls.append(given[:3]) or Path("out"))
@@ -147,6 +152,30 @@ def test_verify_prints_the_record(
     assert cli.main(["verify", "bundle", "--against", "folder", "--backend", "openvino"]) == 0
     assert calls == [(Path("bundle"), "folder", "openvino")]
     assert capsys.readouterr().out == '{\n "seconds": 1\n}\n'
+
+
+def test_verify_opens_the_checkpoint_with_what_was_merged_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[BuildOptions] = []
+    monkeypatch.setattr(build, "opened", lambda options, _: opened.append(options))
+    monkeypatch.setattr(verify, "verify", lambda *_: {})
+    text = "verify bundle --against a --revision v1 --config c --segmenter s --lora l:0.5 --embedding e"
+    assert cli.main(text.split()) == 0
+    loras, embeddings = (LoraFile(Path("l"), 0.5),), (EmbeddingFile(Path("e")),)
+    named: dict[str, Any] = {"segmenter": Path("s"), "revision": "v1", "config": Path("c")}
+    assert opened == [BuildOptions("a", Path(), loras=loras, embeddings=embeddings, **named)]
+
+
+@pytest.mark.parametrize(
+    ("options", "seed", "dtype"), [((), 0, "fp32"), (("--seed", "3", "--dtype", "bf16"), 3, "bf16")]
+)
+def test_every_option_of_synthetic_arrives(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], seed: int, dtype: str
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(synthetic, "write", lambda *given, **named: calls.append((*given, named)))
+    assert cli.main(["synthetic", "tiny-sd15", "-o", "out", *options]) == 0
+    ((name, folder, named),) = calls
+    assert (name, folder, named["seed"], named["dtype"]) == ("tiny-sd15", Path("out"), seed, dtype)
 
 
 def test_synthetic_writes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,12 @@ def test_a_very_old_unet_is_taken_for_one_of_64_latents(copy: Path) -> None:
     assert open_checkpoint(copy).size == (512, 512)
 
 
+@pytest.mark.parametrize(("version", "size"), [("0.6.0", 96), ("0.9.0", 16)])
+def test_a_larger_or_younger_unet_is_as_large_as_it_says(copy: Path, version: str, size: int) -> None:
+    change(copy / "unet/config.json", _diffusers_version=version, sample_size=size)
+    assert open_checkpoint(copy).size == (8 * size, 8 * size)
+
+
 def test_a_missing_config_is_named(copy: Path) -> None:
     (copy / "vae/config.json").unlink()
     refused(copy, "vae/config.json is missing")
@@ -100,6 +106,7 @@ def test_a_config_that_is_no_object_is_named(copy: Path) -> None:
         {"auto_map": {"AutoModel": "code.Model"}},
         {"text_config": {"_attn_implementation_internal": "owner/kernel"}},
         {"nested": [{"trust_remote_code": True}]},
+        {"custom_pipelines": {"mine": {}}},
     ],
 )
 def test_a_config_that_asks_for_code_is_refused(copy: Path, fields: dict[str, Any]) -> None:
@@ -114,6 +121,11 @@ def test_a_config_that_asks_for_code_is_refused(copy: Path, fields: dict[str, An
         ({"addition_embed_type": "text_time"}, "addition_embed_type is 'text_time', expected None"),
         ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep', expected None"),
         ({"num_class_embeds": 1000}, "num_class_embeds is 1000, expected None"),
+        ({"encoder_hid_dim": 1024}, "encoder_hid_dim is 1024, expected None"),
+        ({"encoder_hid_dim_type": "text_proj"}, "encoder_hid_dim_type is 'text_proj', expected None"),
+        ({"time_embedding_type": "fourier"}, "time_embedding_type is 'fourier', expected 'positional'"),
+        ({"center_input_sample": True}, "center_input_sample is True, expected False"),
+        ({"out_channels": 8}, "out_channels is 8, expected 4"),
         ({"in_channels": 7}, r"in_channels is 7, expected 4, 5 \(depth\) or 9 \(inpainting\)"),
     ],
 )
@@ -122,6 +134,13 @@ def test_other_kinds_of_unets_are_refused_by_field(copy: Path, fields: dict[str,
     refused(copy, f"unet/config.json: {message}")
 
 
-def test_other_kinds_of_autoencoders_are_refused(copy: Path) -> None:
-    change(copy / "vae/config.json", latent_channels=16)
-    refused(copy, "vae/config.json: 8 pixels a latent and 16 channels, expected 8 and 4")
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"latent_channels": 16}, "8 pixels a latent and 16 channels"),
+        ({"block_out_channels": [32, 64, 64]}, "4 pixels a latent and 4 channels"),
+    ],
+)
+def test_other_kinds_of_autoencoders_are_refused(copy: Path, fields: dict[str, Any], found: str) -> None:
+    change(copy / "vae/config.json", **fields)
+    refused(copy, f"vae/config.json: {found}, expected 8 and 4")

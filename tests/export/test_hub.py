@@ -14,6 +14,7 @@ from huggingface_hub.utils import httpx  # httpx or, from huggingface_hub 2 on, 
 
 from calotype.errors import CheckpointError
 from calotype_export.checkpoint import open_checkpoint
+from calotype_export.hub import _files
 from tests.export.spoiling import UNET
 
 Hub = Callable[[list[str]], list[str]]
@@ -59,6 +60,26 @@ def test_a_hub_id_is_fetched_at_one_commit_without_pickles_and_doubles(hub: Hub)
     )
 
 
+def test_files_in_other_folders_are_not_fetched(hub: Hub) -> None:
+    fetched = hub(
+        ["unet/old/config.json", "unet/old/diffusion_pytorch_model.safetensors", "unet2/config.json"]
+    )
+    open_checkpoint("owner/name")
+    assert len(fetched) == len(set(fetched))
+    assert sum("unet" in name for name in fetched) == 2
+
+
+def test_nothing_is_fetched_of_a_component_that_the_index_leaves_out() -> None:
+    names = ["safety_checker/config.json", "safety_checker/model.safetensors", "unet/config.json"]
+    index: dict[str, object] = {"safety_checker": [None, None], "unet": ["diffusers", "UNet2DConditionModel"]}
+    assert _files(index, names) == ["unet/config.json"]
+
+
+def test_an_id_that_cannot_be_one_is_told_without_a_traceback() -> None:
+    with pytest.raises(CheckpointError, match="owner/na--me could not be fetched from the Hub"):
+        open_checkpoint("owner/na--me")
+
+
 def test_a_repository_in_another_layout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def info(api: object, repository: str, revision: str | None = None) -> Any:
         return SimpleNamespace(sha="0", siblings=[SimpleNamespace(rfilename="model.safetensors")])
@@ -88,3 +109,18 @@ def test_a_hub_that_does_not_answer_is_told_with_what_to_do(
         open_checkpoint("owner/name")
     assert re.search(f"owner/name could not be fetched from the Hub: .*{reason}", caught.value.message)
     assert "a folder works without a network" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is no JSON"), ("[]", "holds a list, expected an object")]
+)
+def test_an_index_that_is_none_is_told_without_a_traceback(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    hub([])
+    (tmp_path / "model_index.json").write_text(content)
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model_index.json")
+    )
+    with pytest.raises(CheckpointError, match=f"model_index.json {message}"):
+        open_checkpoint("owner/name")

@@ -91,3 +91,11 @@ def test_onnx_runtimes_optimiser_finds_them(tmp_path: Path) -> None:
     found = Counter(node.op_type for node in model.model.graph.node)
     assert found["GroupNorm"] == 3
     assert not found["InstanceNormalization"] + found["Sigmoid"]
+
+
+def test_each_keeps_its_own_epsilon(tmp_path: Path) -> None:
+    path = write(Normalised(), torch.randn(1, 64, 6, 6), tmp_path)
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    norms = [node for node in nodes if node.op_type == "InstanceNormalization"]
+    found = [attribute.f for node in norms for attribute in node.attribute if attribute.name == "epsilon"]
+    np.testing.assert_allclose(found, [1e-5, 1e-5, 1e-6], rtol=1e-6)

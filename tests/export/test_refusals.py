@@ -30,6 +30,7 @@ def options(tmp_path: Path, **changes: Any) -> BuildOptions:
         ({"size": (100, 64)}, r"--size: expected multiples of 8, found 64x100", "64x96"),
         ({"size": (0, 64)}, r"--size: expected multiples of 8, found 64x0", "64x8"),
         ({"precision": "int8"}, r"--precision: expected one of fp32, fp16, bf16, found 'int8'", ""),
+        ({"vae_precision": "int8"}, r"--vae-precision: expected one of .*, found 'int8'", ""),
         ({"batches": (1, 0)}, r"--batch: expected positive numbers, found \[1, 0\]", ""),
         ({"scheduler": "eulr"}, r"--scheduler: unknown scheduler 'eulr'", "did you mean 'euler'?"),
     ],
@@ -72,9 +73,10 @@ def test_a_missing_library_that_parity_needs_is_told_before_anything_is_opened(
     monkeypatch.setattr(backends, "installed", lambda: ("onnxruntime",))
     monkeypatch.setattr(build, "opened", lambda *_: pytest.fail("was opened"))
     message = r"backend openvino: its library is not installed; bf16 programs are compared in it"
-    with pytest.raises(BackendError, match=message) as raised:
-        build.build(options(tmp_path, precision="bf16"))
-    assert "calotype[openvino]" in raised.value.hint
+    for asked in ({"precision": "bf16"}, {"vae_precision": "bf16"}):
+        with pytest.raises(BackendError, match=message) as raised:
+            build.build(options(tmp_path, **asked))
+        assert "calotype[openvino]" in raised.value.hint
 
 
 def test_the_extra_for_exports_brings_every_backend_that_parity_is_measured_with() -> None:

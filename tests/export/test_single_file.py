@@ -177,6 +177,15 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_named(
         single.load(component, torch.float16)
 
 
+def test_a_text_encoder_may_be_named_as_open_clip_names_it(
+    folder: Path, configs: Path, tmp_path: Path
+) -> None:
+    tensors = {name: value for name, value in original(folder).items() if not name.startswith("cond")}
+    named = {"cond_stage_model.model.ln_final.bias": torch.zeros(32)}
+    save_file({**tensors, **named}, tmp_path / "open.safetensors")
+    assert "text_encoder" in open_single_file(tmp_path / "open.safetensors", configs).components
+
+
 def test_a_cut_off_file_is_refused(file: Path, configs: Path, tmp_path: Path) -> None:
     (tmp_path / "short.safetensors").write_bytes(file.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=r"short\.safetensors is cut off"):

@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 
+from calotype.manifest import ParameterSpec
 from calotype_export import signatures, trace, unet_step
 from calotype_export.programs import Program, Tensors
 from tests.export import modules
@@ -103,6 +104,48 @@ def test_outputs_are_described_from_the_graph(step: unet_step.UnetStep) -> None:
     given = {name: torch.from_numpy(value) for name, value in example(1, 0).items()}
     (spec,) = trace.outputs(trace.trace(step, given, step.outputs))
     assert (spec.name, spec.dtype, spec.shape) == ("next_state", "float32", (1, 5, 4, 8, 6))
+
+
+class Layers(Program):
+    """Linear layers with these weights, one after another."""
+
+    outputs = ("y",)
+
+    def __init__(self, *weights: torch.Tensor) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            *(torch.nn.Linear(*weight.T.shape, bias=False) for weight in weights)
+        )
+        for layer, weight in zip(self.layers, weights, strict=True):
+            layer.weight = torch.nn.Parameter(weight)
+
+    def forward(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+        return {"y": self.layers(inputs["x"])}
+
+
+def placed(folder: Path, *weights: torch.Tensor) -> tuple[ParameterSpec, ...]:
+    with trace.weights(folder / "layers.data") as stored:
+        given = {"x": torch.ones(1, 2, weights[0].shape[1])}
+        graph = trace.trace(Layers(*weights), given, Layers.outputs)
+        return trace.write(graph, folder / "layers.onnx", stored)
+
+
+def test_matrices_lie_where_the_manifest_says_transposed_and_aligned_however_small(tmp_path: Path) -> None:
+    weights = [torch.randn(7, 3), torch.randn(5, 7), torch.randn(3, 5)]
+    found = sorted(placed(tmp_path, *weights), key=lambda each: each.name)
+    data = (tmp_path / "layers.data").read_bytes()
+    assert [each.name for each in found] == [f"layers.{index}.weight" for index in range(3)]
+    for each, weight in zip(found, weights, strict=True):
+        assert (each.dtype, each.shape, each.transposed) == ("float32", tuple(weight.shape), True)
+        stored = np.frombuffer(data, np.float32, weight.numel(), each.offset).reshape(weight.T.shape)
+        np.testing.assert_array_equal(stored, weight.T.numpy())
+        assert each.offset % trace.ALIGNMENT == 0
+    assert trace.ALIGNMENT % 64 == 0
+
+
+def test_a_symmetric_matrix_was_transposed_like_every_other(tmp_path: Path) -> None:
+    (found,) = placed(tmp_path, torch.ones(16, 16))
+    assert found.transposed
 
 
 # A module whose weights, about 400 MB, are large beside what the exporter itself needs. The reading before is taken

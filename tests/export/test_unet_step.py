@@ -52,6 +52,18 @@ def test_guidance_mixes_the_two_predictions_as_diffusers_does() -> None:
 
 
 @torch.no_grad()
+def test_pictures_of_a_batch_are_guided_each_by_its_own_prompt_timestep_and_scale() -> None:
+    step, given = unet_step.UnetStep(modules.unet()), inputs(batch=2)
+    given["guidance"], given["guidance_rescale"] = torch.tensor([5.0, 9.0]), torch.tensor([0.7, 0.4])
+    given["state"][1] *= 3
+    together = step(given)["next_state"]
+    for index in range(2):
+        rows = given["embeddings"][[index, 2 + index]]
+        alone = {name: value[index : index + 1] for name, value in given.items()}
+        torch.testing.assert_close(step({**alone, "embeddings": rows})["next_state"][0], together[index])
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0])
 def test_guidance_at_or_below_one_is_the_conditional_prediction_alone(guidance: float) -> None:
     step, given = unet_step.UnetStep(modules.unet()), inputs()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,24 +27,25 @@ def test_fp16_files_are_read_where_there_are_no_plain_ones(copy: Path, sd15_fold
     assert torch.equal(found, plain.half().float())
 
 
-def split(folder: Path) -> None:
-    """Turn the UNet's weights into two shards and an index."""
+def split(folder: Path, mark: str = "") -> None:
+    """Turn the UNet's weights into two shards and an index, whose names carry `mark`."""
     tensors = load_file(folder / UNET)
     (folder / UNET).unlink()
     names = sorted(tensors)
     places = {
-        name: f"diffusion_pytorch_model-0000{1 + index % 2}-of-00002.safetensors"
+        name: f"diffusion_pytorch_model{mark}-0000{1 + index % 2}-of-00002.safetensors"
         for index, name in enumerate(names)
     }
     for file in set(places.values()):
         part = {name: tensors[name] for name in names if places[name] == file}
         save_file(part, folder / "unet" / file, {"format": "pt"})
     index = {"metadata": {}, "weight_map": places}
-    (folder / f"{UNET}.index.json").write_text(json.dumps(index), "utf-8")
+    (folder / f"{UNET}.index{mark}.json").write_text(json.dumps(index), "utf-8")
 
 
-def test_weights_in_shards_are_read(copy: Path, sd15_folder: Path) -> None:
-    split(copy)
+@pytest.mark.parametrize("mark", ["", ".fp16"])
+def test_weights_in_shards_are_read(copy: Path, sd15_folder: Path, mark: str) -> None:
+    split(copy, mark)
     plain, found = (open_checkpoint(path).load("unet").state_dict() for path in (sd15_folder, copy))
     assert all(torch.equal(value, found[name]) for name, value in plain.items())
 
@@ -61,15 +63,23 @@ def test_an_index_that_names_other_files_is_refused(copy: Path, name: str) -> No
     refused(copy, f"names '{name}', which is no safetensors file beside it")
 
 
-def test_an_index_without_a_map_is_refused(copy: Path) -> None:
+@pytest.mark.parametrize("places", [None, {}, {"conv_in.weight": 3}, {"conv_in.weight": ["a.safetensors"]}])
+def test_an_index_without_a_map_of_names_is_refused(copy: Path, places: Any) -> None:
     split(copy)
-    change(copy / f"{UNET}.index.json", weight_map=None)
+    change(copy / f"{UNET}.index.json", weight_map=places)
     refused(copy, "is no index of weight files")
 
 
-def test_weights_in_a_pickle_are_refused_with_what_to_do(copy: Path) -> None:
-    (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.bin")
-    hint = refused(copy, r"unet has its weights in a pickle only: diffusion_pytorch_model\.bin")
+def test_an_index_that_is_a_list_is_refused(copy: Path) -> None:
+    split(copy)
+    (copy / f"{UNET}.index.json").write_text("[]", "utf-8")
+    refused(copy, "is no index of weight files")
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"])
+def test_weights_in_a_pickle_are_refused_with_what_to_do(copy: Path, suffix: str) -> None:
+    (copy / UNET).rename(copy / f"unet/diffusion_pytorch_model{suffix}")
+    hint = refused(copy, rf"unet has its weights in a pickle only: diffusion_pytorch_model\{suffix}")
     assert "safe_serialization=True" in hint
 
 
@@ -109,6 +119,8 @@ def test_a_file_that_is_no_safetensors_file_is_refused(copy: Path, content: byte
         (["model.fp16.safetensors", "pytorch_model.bin"], ("model.fp16.safetensors",)),
         (["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"],
          ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")),
+        (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"],
+         ("model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors")),
         (["pytorch_model.bin"], ()),
     ],
 )  # fmt: skip
@@ -116,6 +128,12 @@ def test_the_plain_weights_are_wanted_before_the_halved_ones(
     names: list[str], chosen: tuple[str, ...]
 ) -> None:
     assert weight_files.wanted(names, "model.safetensors") == chosen
+
+
+def test_a_digest_is_of_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_files, "_BLOCK", 4)
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert weight_files.digest(tmp_path / "a") == hashlib.sha256(b"0123456789").hexdigest()
 
 
 def test_hashing_reports_mebibytes(tmp_path: Path) -> None:

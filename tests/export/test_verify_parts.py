@@ -1,0 +1,91 @@
+"""Which parts of a bundle are compared with what: precisions, backends, black pictures, architectures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calotype import backends
+from calotype.bundle import Bundle
+from calotype.errors import CheckpointError, ParityError
+from calotype_export import build, pipeline_parity, verify
+from calotype_export.build import BuildOptions
+from calotype_export.sources import Sources
+from tests import bundles, fakes
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    return build.opened(BuildOptions(bundles.checkpoint("plain"), Path()))
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    return Bundle.open(bundles.bundle("plain"))
+
+
+@pytest.mark.parametrize(("asked", "used"), [("openvino", "openvino"), (None, "onnxruntime")])
+def test_programs_and_pipeline_run_in_the_backend_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, sources: Sources, bundle: Bundle, asked: str | None, used: str
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(verify, "compare_programs", lambda *given: seen.append(given[2]) or [])
+    monkeypatch.setattr(pipeline_parity, "compare", lambda *given: seen.append(given[2]) or {})
+    record = verify.verify(bundle.root, sources, asked)
+    assert [*seen, record["backend"]] == [used] * 3
+
+
+def test_programs_of_several_precisions_are_compared_where_all_of_them_can_run() -> None:
+    assert verify.measured_with({"fp32", "bf16"}) == verify.measured_with({"bf16"}) == "openvino"
+    assert verify.measured_with({"fp32", "fp16"}) == verify.measured_with({"fp32"}) == "onnxruntime"
+
+
+def test_examples_are_of_an_even_and_an_odd_seed() -> None:
+    assert sorted(seed % 2 for seed in verify.SEEDS) == [0, 1]
+
+
+def test_a_decoder_whose_pictures_are_black_is_refused(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle
+) -> None:
+    spec = bundle.program("vae_decoder")
+    black = np.zeros(spec.output("image").shape, np.float32)
+    monkeypatch.setattr(backends, "load", lambda *_, **__: (fakes.program(spec, lambda _: {"image": black}),))
+    with pytest.raises(ParityError, match=r"vae_decoder \(batch 1\) gives a black picture"):
+        verify._compare(bundle.root, verify._Case(spec, "fp32"), "onnxruntime", [black, black], None)
+
+
+def test_a_component_in_single_precision_gets_no_allowance_for_the_bundles_half(
+    sources: Sources, bundle: Bundle
+) -> None:
+    halved: Any = SimpleNamespace(manifest=dataclasses.replace(bundle.manifest, precision="fp16"))
+    references = verify._references(halved, sources, "vae")
+    assert [(case.spec.name, rounding) for case, _, rounding in references] == [
+        ("vae_encoder", None),
+        ("vae_decoder", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("component", "changes", "message"),
+    [
+        ("unet", {"in_channels": 9}, r"conditioning: expected \(\), found \('mask', 'masked_latents'\)"),
+        ("unet", {"time_cond_proj_dim": 32}, "timestep_cond: expected 0, found 32"),
+        ("unet", {"block_out_channels": [320]}, "width of the time embedding: expected 32, found 320"),
+        ("text_encoder", {"hidden_size": 768}, "width of the embeddings: expected 32, found 768"),
+    ],
+)
+def test_what_another_architecture_differs_in_is_named(
+    sources: Sources, bundle: Bundle, component: str, changes: dict[str, Any], message: str
+) -> None:
+    checkpoint = sources.checkpoint
+    model = checkpoint.models[component]
+    other = dataclasses.replace(model, config={**model.config, **changes})
+    changed = dataclasses.replace(checkpoint, models={**checkpoint.models, component: other})
+    with pytest.raises(CheckpointError, match=message) as raised:
+        verify.verify(bundle.root, Sources(changed))
+    assert "name the checkpoint" in raised.value.hint
