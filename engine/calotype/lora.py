@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def files(adapters: Sequence[tuple[str | Path, float]]) -> tuple[LoraFile, ...]:
         try:
             path, weight = pair
             found.append(LoraFile(Path(path), float(weight)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise RequestError(
                 f"`adapters`: expected pairs of a path and a weight, found {pair!r}"
             ) from error
@@ -198,7 +199,8 @@ def _is_pattern(text: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is one that a float can hold: JSON's may be NaN, infinite, or have any number of digits."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _scale(part: Mapping[str, Array], name: str, settings: _Settings) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,9 +170,7 @@ def _check_texts(request: Request) -> None:
         found = "neither" if request.prompt is None else "both"
         raise RequestError(f"expected either `prompt` or `prompt_embeds`, found {found}", "give exactly one")
     if request.negative_prompt is not None and request.negative_prompt_embeds is not None:
-        raise RequestError(
-            "`negative_prompt` and `negative_prompt_embeds` exclude each other", "give one of them"
-        )
+        raise RequestError("`negative_prompt` and `negative_prompt_embeds` exclude each other", "give either")
     for name in ("prompt", "negative_prompt"):
         texts = getattr(request, name)
         listed = (
@@ -237,7 +236,8 @@ def _check_pictures(request: Request) -> None:
 
 def _finite(request: Request, name: str) -> float:
     value = getattr(request, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not (number and abs(value) <= sys.float_info.max):
         raise RequestError(f"`{name}`: expected a finite number, found {value!r}")
     return float(value)
 

@@ -167,6 +167,19 @@ def test_a_sweep_is_one_run_after_the_other(make: Make) -> None:
         assert np.array_equal(whole(swept, "prediction"), whole(by_hand, "prediction"))
 
 
+def test_sweeps_that_nobody_waits_for_in_between_keep_their_own_rows(make: Make) -> None:
+    by_hand, swept = make(), make()
+    for program in (by_hand, swept):
+        program.carry("next_state", "state")
+        program.run(step_inputs(7))
+    for first in range(3):
+        rows = [{"noise": step_inputs(10 * first + seed)["noise"]} for seed in range(3)]
+        swept.sweep(rows)
+        for row in rows:
+            by_hand.run(row)
+    assert np.array_equal(whole(swept, "state"), whole(by_hand, "state"))
+
+
 def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 

@@ -60,6 +60,32 @@ def test_kept_rows_are_inputs_of_another_program_beside_rows_of_the_host(make: M
     assert np.array_equal(whole(taking, "prediction"), whole(expected, "prediction"))
 
 
+def test_a_row_of_another_load_is_taken_when_it_is_there(make: Make) -> None:
+    giving, taking, expected = make(), make(), make()
+    for program in (taking, expected):
+        program.run(step_inputs())
+    for seed in (3, 4):
+        giving.launch(step_inputs(seed))
+        state = step_inputs(seed)["state"]
+        taking.launch({"state": [state[0], giving.keep("next_state", 1)]})
+        found = whole(taking, "prediction")
+        expected.run({"state": np.stack([state[0], giving.get("next_state", 1)])})
+        assert np.array_equal(found, whole(expected, "prediction"))
+
+
+def test_an_output_that_is_carried_only_after_some_runs_is_the_next_runs_input(make: Make) -> None:
+    late, early = make(), make()
+    early.carry("next_state", "state")
+    for _ in range(3):  # on a GPU, what was recorded knows of no carrying
+        late.run(step_inputs())
+    late.carry("next_state", "state")
+    for program in (late, early):
+        program.bind(step_inputs())
+        for _ in range(3):
+            program.run({})
+    assert np.array_equal(whole(late, "state"), whole(early, "state"))
+
+
 def test_rows_that_do_not_make_the_tensor_are_refused(make: Make) -> None:
     program = make()
     program.bind(step_inputs())

@@ -21,7 +21,8 @@ ops = pytest.importorskip("openvino.opset12", reason="openvino is not installed"
 opset10 = pytest.importorskip("openvino.opset10", reason="openvino is not installed")
 opset13 = pytest.importorskip("openvino.opset13", reason="openvino is not installed")
 
-from calotype.backends import _openvino_attention  # noqa: E402  (need OpenVINO)
+from calotype.backends import _openvino_attention, _openvino_norms  # noqa: E402  (need OpenVINO)
+from calotype.backends.openvino import Compiler  # noqa: E402
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
@@ -116,3 +117,13 @@ def test_a_bundle_s_text_encoder_keeps_none() -> None:
     nodes = onnx.load(path, load_external_data=False).graph.node
     layers = sum(node.op_type == "Attention" for node in nodes)
     assert _openvino_attention.simplify(ov.Core().read_model(path)) == layers > 0
+
+
+@pytest.mark.parametrize("program", ["text_encoder", "unet_step_1", "vae_encoder", "vae_decoder"])
+def test_a_bundle_s_graph_is_read_with_nothing_left_to_simplify(program: str) -> None:
+    path = bundle("plain") / "onnx" / f"{program}.onnx"
+    compiler = Compiler(1)
+    found, as_it_is = compiler.read(path), compiler.read_as_it_is(path)
+    simplify = (_openvino_norms.simplify, _openvino_attention.simplify)
+    assert [each(found) for each in simplify] == [0, 0]
+    assert sum(each(as_it_is) for each in simplify) > 0

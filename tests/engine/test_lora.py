@@ -210,7 +210,9 @@ def test_headers_that_contradict_themselves_are_refused(
         pipeline.set_lora([(path, 1.0)])
 
 
-@pytest.mark.parametrize("adapters", [[("a.safetensors",)], ["ab"], [3], [("a.safetensors", float("nan"))]])
+@pytest.mark.parametrize(
+    "adapters", [[("a.safetensors",)], ["ab"], [3], [("a.safetensors", float("nan"))], [("a", 10**400)]]
+)
 def test_what_are_no_adapters_is_refused(pipeline: Pipeline, adapters: Any) -> None:
     with pytest.raises(RequestError, match="`adapters`: expected"):
         pipeline.set_lora(adapters)

@@ -47,13 +47,24 @@ def test_what_is_handed_on_counts_for_every_picture_of_the_largest_step() -> Non
     assert found.tensors == alone + sizes[0] + 3 * (sizes[1] + sizes[2])
 
 
-def test_tables_of_recorded_schedules_count() -> None:
-    noise = TensorSpec("noise", "float32", (1, 4, 64, 64))
-    step = dataclasses.replace(plan(), name="unet_step", inputs=(IDS, noise))
+@pytest.mark.parametrize("name", ["read", "write", "blend", "time_features", "noise"])
+def test_tables_of_recorded_schedules_count(name: str) -> None:
+    changing = TensorSpec(name, "float32", (1, 4, 64, 64))
+    step = dataclasses.replace(plan(), name="unet_step", inputs=(IDS, changing))
     grown = (
         memory.of_plans([step]).graphs - memory.of_plans([dataclasses.replace(step, inputs=(IDS,))]).graphs
     )
-    assert grown == memory.LONGEST_SCHEDULE * memory.SCHEDULES_KEPT * memory.tensor_bytes((noise,))
+    assert grown == memory.LONGEST_SCHEDULE * memory.SCHEDULES_KEPT * memory.tensor_bytes((changing,))
+
+
+def test_only_the_step_is_recorded_for_every_row_of_a_schedule() -> None:
+    kernels = 300
+    other = dataclasses.replace(plan(), layers={"kernel": kernels})
+    found = memory.of_plans([other]).graphs
+    assert found >= kernels * 1024  # a recorded kernel is not free
+    of_step = memory.of_plans([dataclasses.replace(other, name="unet_step")]).graphs
+    assert of_step == found * (1 + memory.LONGEST_SCHEDULE * memory.SCHEDULES_KEPT)
+    assert memory.of_plans([other], recorded=False).graphs == 0
 
 
 def test_exported_graphs_have_weights_and_activations_of_their_own() -> None:

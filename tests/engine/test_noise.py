@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from calotype import noise
+from calotype.draws import Draws
 from calotype.errors import RequestError
 
 GOLDEN = [
@@ -123,3 +124,16 @@ def test_a_seed_that_torch_could_not_hold_is_refused(seed: int) -> None:
 def test_noise_of_another_dtype_is_refused(source: str) -> None:
     with pytest.raises(RequestError, match="noise dtype: expected float32 or float16, found float64"):
         noise.generator(1, source).normal(4, np.float64)
+
+
+def test_without_a_seed_every_request_draws_noise_of_its_own_and_says_of_which_seed() -> None:
+    drawn = [Draws(None, "cpu") for _ in range(4)]
+    assert len({each.seeds for each in drawn}) > 1
+    again = Draws(drawn[0].seeds[0], "cpu")
+    assert np.array_equal(drawn[0].normal((2, 4, 8, 8)), again.normal((2, 4, 8, 8)))
+
+
+def test_a_picture_of_a_listed_seed_does_not_depend_on_its_neighbours() -> None:
+    together, alone = Draws([3, 4], "cpu"), Draws([4], "cpu")
+    for _ in range(2):
+        assert np.array_equal(together.normal((2, 4, 8, 8))[1:], alone.normal((1, 4, 8, 8)))

@@ -38,6 +38,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "plain",
+        {"negative_prompt_embeds": np.zeros((2, 77, 32))},
+        "`negative_prompt_embeds`: expected finite numbers of shape (1, 77, 32), found shape (2, 77, 32)",
+    ),
+    (
+        "plain",
         {"prompt": ["a", "b", "c"], "image": [Image.new("RGB", (64, 64))] * 2},
         "`image`: expected a number",
     ),

@@ -84,9 +84,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "image": "x", "strength": -0.1}, "`strength`: expected a number from 0 to 1"),
     ({"prompt": "a", "eta": 2}, "`eta`: expected a number from 0 to 1"),
     ({"prompt": "a", "height": 100}, "`height`: expected a positive multiple of 8, found 100"),
+    ({"prompt": "a", "height": 0}, "`height`: expected a positive multiple of 8, found 0"),
+    ({"prompt": "a", "width": 0}, "`width`: expected a positive multiple of 8, found 0"),
+    ({"prompt": "a", "width": 100}, "`width`: expected a positive multiple of 8, found 100"),
+    ({"prompt": "a", "num_inference_steps": True}, "`num_inference_steps`: expected a whole number"),
+    ({"prompt": "a", "guidance_scale": True}, "`guidance_scale`: expected a finite number, found True"),
+    ({"prompt": "a", "guidance_scale": 10**400}, "`guidance_scale`: expected a finite number, found 1000"),
+    ({"prompt": "a", "guidance_scale": 5j}, "`guidance_scale`: expected a finite number, found 5j"),
+    ({"prompt": "a", "eta": np.complex64(1)}, "`eta`: expected a finite number"),
+    (
+        {"prompt": "a", "guidance_rescale": 1.5},
+        "`guidance_rescale`: expected a number from 0 to 1, found 1.5",
+    ),
+    ({"prompt": "a", "guidance_rescale": -0.5}, "`guidance_rescale`: expected a number from 0 to 1"),
     ({"prompt": "a", "output_type": "pt"}, "expected one of pil, np, latent, found 'pt'"),
     ({"prompt": "a", "seed": [1, 2]}, "`seed`: expected one int, or a list of 1"),
     ({"prompt": "a", "seed": "x"}, "`seed`"),
+    ({"prompt": "a", "seed": True}, "`seed`: expected an int or a list of ints, found True"),
+    ({"prompt": "a", "seed": [False]}, "`seed`: expected an int or a list of ints, found False"),
     ({"prompt": "a", "seed": 1.5}, "`seed`: expected an int or a list of ints, found 1.5"),
     ({"prompt": "a", "timesteps": [1], "sigmas": [1.0, 0.5]}, "`timesteps` and `sigmas` exclude"),
     ({"prompt": "a", "timesteps": ["900", "1"]}, "`timesteps`: expected an array of numbers, found list"),
@@ -105,12 +120,21 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "`negative_prompt_embeds`: expected an array of numbers",
     ),
     ({"prompt": "a", "latents": object()}, "`latents`: expected an array of numbers, found object"),
+    ({"prompt": "a", "latents": EMBEDS.astype(complex)}, "`latents`: expected an array of numbers"),
     ({"prompt": "a", "depth_map": np.zeros((0, 4))}, "`depth_map`: expected an array of numbers"),
     ({"prompt": "a", "image": "x", "mask_image": "y", "mask_prompt": "z"}, "`mask_image` and `mask_prompt`"),
     ({"prompt": "a", "mask_image": "y"}, "a mask was given, but no `image`"),
     ({"prompt": "a", "strength": 0.5}, "`strength` was given, but no `image`"),
     ({"prompt": "a", "image": "x", "masked_image_latents": EMBEDS}, "but no mask"),
     ({"prompt": "a", "image": "x", "padding_mask_crop": 8}, "`padding_mask_crop` needs `mask_image`"),
+    (
+        {"prompt": "a", "image": "x", "mask_image": "y", "padding_mask_crop": 8, "output_type": "np"},
+        '`padding_mask_crop` needs `mask_image` and `output_type="pil"`',
+    ),
+    (
+        {"prompt": "a", "image": "x", "mask_prompt": "y", "padding_mask_crop": 8},
+        "`padding_mask_crop` needs `mask_image`",
+    ),
     ({"prompt": "a", "image": "x", "latents": EMBEDS}, "`image` and `latents` exclude"),
 ]
 
@@ -121,3 +145,9 @@ def test_a_contradiction_says_what_was_expected_and_found(arguments: dict[str, A
         Request(**arguments)
 
     assert message in str(caught.value)
+
+
+def test_a_mask_may_come_with_latents_and_be_cropped_without_a_margin() -> None:
+    masked = Request(prompt="a", image="x", mask_image="y", latents=EMBEDS, padding_mask_crop=0)
+    assert masked.latents is EMBEDS and masked.padding_mask_crop == 0
+    assert Request(prompt="a", image="x", mask_prompt="the sky", latents=EMBEDS).latents is EMBEDS

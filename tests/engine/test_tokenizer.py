@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 from calotype.errors import BundleError, RequestError
 from calotype.tokenizer import Tokenizer
@@ -61,6 +62,26 @@ def test_pieces_cover_the_whole_text_and_can_be_read(tokenizer: Tokenizer) -> No
     assert pieces[5] == ("flooble</w>", IDS["flooble</w>"])
 
 
+def test_cutting_and_padding_that_a_tokenizer_was_saved_with_do_not_count(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    paths = write(tmp_path, max_length=8)
+    saved = tokenizers.Tokenizer.from_file(str(paths[0]))
+    saved.enable_truncation(4)
+    saved.save(str(paths[0]))
+    cutting = Tokenizer.load(*paths)
+    saved.no_truncation()
+    saved.enable_padding(length=3, pad_id=IDS["cat</w>"], pad_token="cat</w>")
+    saved.save(str(paths[0]))
+    padding = Tokenizer.load(*paths)
+    for text in ("", "a", "a a a a a a a cat"):
+        expected = tokenizer.encode(text)
+        for found in (cutting, padding):
+            assert found.encode(text).ids.tolist() == expected.ids.tolist()
+            assert found.encode(text).truncated == expected.truncated
+            assert found.pieces(text) == tokenizer.pieces(text)
+
+
 @pytest.mark.parametrize("text", [None, 7, b"cat", "\ud800"])
 def test_what_is_no_text_is_named(tokenizer: Tokenizer, text: Any) -> None:
     with pytest.raises(RequestError, match="prompt: expected text, found"):
@@ -102,6 +123,14 @@ def test_settings_without_the_numbers_are_named(tmp_path: Path, content: str) ->
     with pytest.raises(
         BundleError, match=r"expected whole numbers bos_token_id, .*; found \{.*'eos_token_id'"
     ):
+        Tokenizer.load(*paths)
+
+
+def test_a_truth_value_is_no_number_of_the_settings(tmp_path: Path) -> None:
+    paths = write(tmp_path)
+    config = json.loads(paths[1].read_text("utf-8"))
+    paths[1].write_text(json.dumps({**config, "pad_token_id": True}), "utf-8")
+    with pytest.raises(BundleError, match=r"expected whole numbers .*; found \{'pad_token_id': True\}"):
         Tokenizer.load(*paths)
 
 

@@ -64,6 +64,13 @@ def test_a_key_carries_a_plan_to_another_machine(tmp_path: Path, plan: Path) -> 
     assert trust.read(plan, digest(plan), with_key(tmp_path, "server", "a secret of some length"))
 
 
+def test_a_key_may_be_as_short_as_its_limit_and_end_its_line_on_one_machine_alone(
+    tmp_path: Path, plan: Path
+) -> None:
+    trust.admit(plan, digest(plan), with_key(tmp_path, "builder", "sixteen letters."))
+    assert trust.read(plan, digest(plan), with_key(tmp_path, "server", "sixteen letters.\n"))
+
+
 def test_a_signature_of_another_key_is_refused(tmp_path: Path, plan: Path) -> None:
     trust.admit(plan, digest(plan), with_key(tmp_path, "builder", "a secret of some length"))
     with pytest.raises(BackendError, match="was not built by this user"):

@@ -54,6 +54,7 @@ class _Session:
         self._real = real
         self._cuda = cuda
         self._stream = int(settings["user_compute_stream"])
+        self._device = int(settings["device_id"])
         self._records = settings["enable_cuda_graph"] == "1"
 
     def get_providers(self) -> list[str]:
@@ -66,7 +67,7 @@ class _Session:
         return self._real.get_outputs()
 
     def io_binding(self) -> _Binding:
-        return _Binding(self._cuda)
+        return _Binding(self._cuda, self._device)
 
     def run_with_iobinding(self, iobinding: _Binding, run_options: Any) -> None:
         assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
@@ -87,8 +88,9 @@ class _Session:
 
 
 class _Binding:
-    def __init__(self, cuda: Cuda) -> None:
+    def __init__(self, cuda: Cuda, device: int) -> None:
         self._cuda = cuda
+        self._device = device
         self.views: dict[str, Any] = {}
 
     def bind_input(self, *arguments: Any) -> None:
@@ -99,7 +101,7 @@ class _Binding:
 
     def _bind(self, signature: inspect.Signature, arguments: tuple[Any, ...]) -> None:
         given = signature.bind(self, *arguments).arguments
-        assert (given["device_type"], given["device_id"]) == ("cuda", 0)
+        assert (given["device_type"], given["device_id"]) == ("cuda", self._device)
         dtype = np.dtype(given["element_type"])
         size = int(np.prod(given["shape"])) * dtype.itemsize
         self.views[given["name"]] = (

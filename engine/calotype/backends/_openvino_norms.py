@@ -157,14 +157,19 @@ def _norm_in_rows(root: Any) -> _GroupNorm | None:
     total, variance, _, square, centred, rows = before
     mean = _sources(centred.input_value(1).get_node(), ("ReduceMean", "Reshape"))
     shape = list(rows.get_output_shape(0))
-    if mean is None or mean[-1] != rows or list(variance.get_output_shape(0)) != [*shape[:2], 1, 1]:
+    of_groups = (
+        list(each.get_shape()) == [*shape[:2], 1, 1] for each in (centred.input_value(1), variance.output(0))
+    )
+    if mean is None or mean[-1] != rows or not all(of_groups):
         return None
     if not (_is_filled(inverse.input_value(0), 1.0) and _is_constant(total.input_value(1))):
         return None
     if {each.get_node() for each in (*square.input_values(), normal.input_value(0))} != {centred}:
         return None
-    epsilon = float(total.input_value(1).get_node().get_data().item())
-    return _GroupNorm(rows.input_value(0), shape[1], epsilon, unfolded, scaled, moved)
+    data, epsilon = rows.input_value(0), float(total.input_value(1).get_node().get_data().item())
+    if len(data.get_shape()) != 4:  # as before attention, which has positions in place of a picture
+        return None
+    return _GroupNorm(data, shape[1], epsilon, unfolded, scaled, moved)
 
 
 def _chain(node: Any, kinds: Sequence[str]) -> list[Any] | None:
