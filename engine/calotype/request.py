@@ -25,7 +25,6 @@ _ARRAYS = (
     "masked_image_latents", "depth_map", "latents", "prompt_embeds", "negative_prompt_embeds", "timesteps", "sigmas",
 )  # fmt: skip
 
-
 # What diffusers' pipelines take and this one does not, and what to do in its place.
 _OF_DIFFUSERS: Final[Mapping[str, str]] = {
     "generator": "give `seed`: it draws what torch.Generator().manual_seed(seed) would",
@@ -237,7 +236,8 @@ def _check_pictures(request: Request) -> None:
 def _finite(request: Request, name: str) -> float:
     value = getattr(request, name)
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not (number and abs(value) <= sys.float_info.max):
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not (number and abs(plain) <= sys.float_info.max):
         raise RequestError(f"`{name}`: expected a finite number, found {value!r}")
     return float(value)
 

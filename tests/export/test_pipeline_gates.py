@@ -27,12 +27,14 @@ def compared(
     pictures: tuple[Array, Array] = (PICTURE, PICTURE),
     expected: Array = PICTURE,
     rounded: float | None = None,
+    vae: str = "fp32",
 ) -> Mapping[str, Any]:
     """The record where the bundle gives `latents` and `pictures`; eager rounds its own by `rounded` of them."""
     precision = "fp32" if rounded is None else "bf16"
-    spec = SimpleNamespace(name="unet_step", precision=precision)
+    specs = [SimpleNamespace(name="unet_step", precision=precision)]
+    specs.append(SimpleNamespace(name="vae_decoder", precision=vae))
     decided = dataclasses.replace(modules.manifest(), precision=precision)
-    manifest: Any = SimpleNamespace(precision=decided.precision, programs=[spec])
+    manifest: Any = SimpleNamespace(precision=decided.precision, programs=specs)
     bundle: Any = SimpleNamespace(manifest=manifest, json=lambda _: {"_class_name": "DDIMScheduler"})
 
     def eager(_: Any, __: Any, precisions: Mapping[str, str]) -> tuple[list[Array], list[Array]]:
@@ -77,6 +79,15 @@ def test_in_low_precision_latents_are_judged_by_eagers_own_rounding_and_pixels_a
     assert record["latents"]["bound"] == pytest.approx(0.015, rel=1e-3)
     with pytest.raises(ParityError, match="the whole pipeline misses its gate"):
         compared(monkeypatch, LATENTS * np.float32(1.016), rounded=0.01)
+
+
+def test_where_only_the_vae_is_rounded_latents_are_judged_as_float32_and_pixels_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = compared(monkeypatch, pictures=(PICTURE, PICTURE + np.float32(0.1)), vae="bf16")
+    assert (record["latents"]["bound"], record["latents"]["reason"]) == (1e-4, "fp32")
+    with pytest.raises(ParityError, match="the whole pipeline misses its gate"):
+        compared(monkeypatch, LATENTS * np.float32(1.0002), vae="bf16")
 
 
 @pytest.mark.parametrize(
