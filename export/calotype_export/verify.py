@@ -77,7 +77,7 @@ def measured_with(precisions: Collection[str], backend: str | None = None) -> st
 
     BackendError where it is unknown or its library is missing; nothing is loaded to find out.
     """
-    precision = "bf16" if "bf16" in precisions else next(iter(precisions))
+    precision = "bf16" if "bf16" in precisions else min(precisions)
     try:
         return backends.choose(backend or BACKENDS[precision], precision)
     except BackendError as error:
