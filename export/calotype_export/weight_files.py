@@ -89,10 +89,10 @@ def _shards(index: Path) -> tuple[Path, ...]:
     where = f"{index.parent.name}/{index.name}"
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError("the map is of weights to names of files")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{where} is no index of weight files") from error
-    if not names or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{where} is no index of weight files")
     for name in names:
         if PurePosixPath(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"{where} names {name!r}, which is no safetensors file beside it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,11 +17,22 @@ from tests.bundles import bundle
 from tests.standin import gpu
 from tests.standin.cuda import Cuda
 
+if TYPE_CHECKING:
+    from tests.standin.onnxruntime import CudaProvider  # needs ONNX Runtime
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cuda:
     """A machine with the stand-in GPU."""
     return gpu.install(monkeypatch, tmp_path / "state")
+
+
+@pytest.fixture
+def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
+    """ONNX Runtime with a CUDA provider for the stand-in GPU."""
+    from tests.standin.onnxruntime import CudaProvider
+
+    return CudaProvider(cuda, monkeypatch)
 
 
 @pytest.fixture(params=[("fake", "fp32"), *ON_HOST, *ON_GPU], ids="-".join)

@@ -28,12 +28,6 @@ SECOND = BackendOptions("cuda:1")
 
 
 @pytest.fixture
-def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
-    """ONNX Runtime with a CUDA provider for the stand-in GPU."""
-    return CudaProvider(cuda, monkeypatch)
-
-
-@pytest.fixture
 def chosen(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The GPUs that are chosen, on a machine with two that differ."""
     cuda.gpus = 2

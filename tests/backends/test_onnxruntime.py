@@ -26,12 +26,6 @@ backend: Any = pytest.importorskip("calotype.backends.onnxruntime")
 TWO = (picture(), picture().rotate(180))
 
 
-@pytest.fixture
-def provider(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> CudaProvider:
-    """ONNX Runtime with a CUDA provider for the stand-in GPU."""
-    return CudaProvider(cuda, monkeypatch)
-
-
 class CpuSession:
     """What ONNX Runtime returns where it could not load its CUDA libraries."""
 

@@ -35,33 +35,12 @@ def test_a_norm_of_nearly_the_same_numbers_keeps_its_own_epsilon(make: Any, devi
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def rows_norm(
-    of_mean: str = "rows", axis_of_mean: int = -2, axis_of_variance: int = -2, normalised: str = "centred"
-) -> Any:
-    """A norm written out in rows, but for what the arguments change."""
-    data, other = (ops.parameter(SHAPE, np.float32) for _ in range(2))
-    rows, others = (ops.reshape(each, np.array([2, 4, -1, 4]), False) for each in (data, other))
-
-    def mean(values: Any, last: int) -> Any:
-        return ops.reduce_mean(ops.reduce_mean(values, np.array([-1]), True), np.array([last]), True)
-
-    centred = ops.subtract(rows, mean({"rows": rows, "others": others}[of_mean], axis_of_mean))
-    root = ops.sqrt(
-        ops.add(mean(ops.multiply(centred, centred), axis_of_variance), ops.constant(np.float32(1e-6)))
-    )
-    inverse = ops.divide(ops.constant(np.float32(1)), root)
-    normal = ops.multiply({"centred": centred, "rows": rows}[normalised], inverse)
-    scale, bias = (ops.constant(np.full((8, 1, 1), number, np.float32)) for number in (2, 3))
-    affine = ops.multiply(ops.reshape(normal, np.array(SHAPE), False), scale)
-    return ov.Model([ops.add(affine, bias)], [data, other])
-
-
 def test_a_norm_in_rows_is_known_by_its_mean_its_variance_and_what_it_divides() -> None:
-    assert _openvino_norms.simplify(rows_norm()) == 1
-    assert _openvino_norms.simplify(rows_norm(of_mean="others")) == 0
-    assert _openvino_norms.simplify(rows_norm(axis_of_mean=-1)) == 0
-    assert _openvino_norms.simplify(rows_norm(axis_of_variance=-1)) == 0
-    assert _openvino_norms.simplify(rows_norm(normalised="rows")) == 0
+    assert _openvino_norms.simplify(norm_in_rows()) == 1
+    assert _openvino_norms.simplify(norm_in_rows(of_mean="others")) == 0
+    assert _openvino_norms.simplify(norm_in_rows(axis_of_mean=-1)) == 0
+    assert _openvino_norms.simplify(norm_in_rows(axis_of_variance=-1)) == 0
+    assert _openvino_norms.simplify(norm_in_rows(normalised="rows")) == 0
 
 
 def test_a_layer_norm_of_bfloat16_that_is_used_in_float32_too_stays() -> None:

@@ -131,20 +131,29 @@ def test_every_group_norm_of_a_bundle_is_simplified(program: str) -> None:
     assert _openvino_norms.simplify(ov.Core().read_model(path)) == norms > 0
 
 
-def norm_in_rows(ones: float = 1.0, squared: bool = True) -> Any:
-    """A group norm of 4 groups of (2, 8, 6, 4), as bundles have them in a VAE's encoder."""
-    data = ops.parameter((2, 8, 6, 4), np.float32)
-    rows = ops.reshape(data, np.array([2, 4, -1, 4]), False)
+def norm_in_rows(
+    ones: float = 1.0,
+    squared: bool = True,
+    normalised: str = "centred",
+    of_mean: str = "rows",
+    axis_of_mean: int = -2,
+    axis_of_variance: int = -2,
+) -> Any:
+    """A group norm of 4 groups of (2, 8, 6, 4), as bundles have them in a VAE's encoder, but for the arguments."""
+    data, other = (ops.parameter((2, 8, 6, 4), np.float32) for _ in range(2))
+    rows, others = (ops.reshape(each, np.array([2, 4, -1, 4]), False) for each in (data, other))
 
-    def mean(values: Any) -> Any:
-        return ops.reduce_mean(ops.reduce_mean(values, np.array([-1]), True), np.array([-2]), True)
+    def mean(values: Any, last: int) -> Any:
+        return ops.reduce_mean(ops.reduce_mean(values, np.array([-1]), True), np.array([last]), True)
 
-    centred = ops.subtract(rows, mean(rows))
+    centred = ops.subtract(rows, mean({"rows": rows, "others": others}[of_mean], axis_of_mean))
     square = ops.multiply(centred, centred if squared else rows)
-    root = ops.sqrt(ops.add(mean(square), np.float32(1e-6)))
-    normal = ops.multiply(centred, ops.divide(np.float32(ones), root))
+    root = ops.sqrt(ops.add(mean(square, axis_of_variance), np.float32(1e-6)))
+    divided = {"centred": centred, "rows": rows}[normalised]
+    normal = ops.multiply(divided, ops.divide(np.float32(ones), root))
     affine = ops.multiply(ops.reshape(normal, np.array([2, 8, 6, 4]), False), _channels(1))
-    return ov.Model([ops.add(affine, _channels(2))], [data])
+    parameters = [data] if of_mean == "rows" else [data, other]
+    return ov.Model([ops.add(affine, _channels(2))], parameters)
 
 
 def _channels(seed: int) -> Any:

@@ -123,10 +123,8 @@ def test_a_rate_is_measured_at_the_last_size_or_the_first_that_takes_long() -> N
 
 
 def test_a_machines_worst_moments_are_left_out_of_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits = (
-        0.0,
-        iter([1, 1, 9, 2, 9, 3, 9, 1, 9]),
-    )  # two runs to begin with, and seven of which four are slow
+    now = 0.0
+    waits = iter([1, 1, 9, 2, 9, 3, 9, 1, 9])  # two runs to begin with, and seven of which four are slow
 
     def made(_: int) -> Callable[[], object]:
         def run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def engines(backends: str) -> list[Engine]:
     return [Engine("calotype", "bundle", each) for each in backends]
 
 
+def draw_at_once(monkeypatch: pytest.MonkeyPatch, bright: Mapping[str, tuple[float, ...]]) -> None:
+    """Let every engine be an `Immediate`, by its backend."""
+    monkeypatch.setattr(
+        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
+    )
+
+
 def test_each_second_opening_has_the_turns_of_the_one_before_in_reverse(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,9 +84,7 @@ def test_the_picture_that_is_compared_is_one_whose_time_counts(
     """A GPU draws the first ones as they are, and those that count from a recorded graph."""
     warm = (0.5,) * WARM_UPS
     bright = {"a": (0.5,), "b": (*warm, 0.75), "c": (*(0.75,) * WARM_UPS, 0.5)}
-    monkeypatch.setattr(
-        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
-    )
+    draw_at_once(monkeypatch, bright)
     *_, (found,) = latency.measure(engines("abc"), [JOB], order)
     judged = {row.engine.backend: row.fidelity and row.fidelity.latents for row in found.rows}
     assert judged == {"a": 0, "b": 0.5, "c": 0}
@@ -86,9 +92,7 @@ def test_the_picture_that_is_compared_is_one_whose_time_counts(
 
 def test_every_engine_is_compared_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     bright = {"a": (1.0,), "b": (0.5,), "c": (0.5,)}
-    monkeypatch.setattr(
-        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
-    )
+    draw_at_once(monkeypatch, bright)
     found = comparing.compare(engines("abc"), [JOB], 0).pairs
     assert [pair.fidelity.latents for pair in found] == [pytest.approx(0.5)] * 2
 
@@ -126,7 +130,7 @@ def test_alone_an_engine_warms_up_with_single_steps_but_for_a_gpu(
 def test_an_engine_rests_before_each_picture_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     monkeypatch.setattr("time.sleep", rests.append)
-    monkeypatch.setattr("calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, []))
+    draw_at_once(monkeypatch, {"a": (0.5,), "b": (0.5,)})
     list(latency.measure(engines("ab"), [JOB], Order(3)))
     assert rests == [0.1] * 6
 
@@ -136,9 +140,7 @@ def test_on_a_gpu_what_is_compared_is_drawn_after_warming_up(
     device: str, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bright = {"a": (1.0,), "b": (*(0.5,) * WARM_UPS, 0.75)}
-    monkeypatch.setattr(
-        "calotype_bench.peers.opened", lambda engine, *_: Immediate(engine, [], bright[engine.backend])
-    )
+    draw_at_once(monkeypatch, bright)
     both = [dataclasses.replace(each, device=device) for each in engines("ab")]
     (pair,) = comparing.compare(both, [JOB], 0).pairs
     assert pair.fidelity.latents == pytest.approx(1 - expected)

@@ -64,21 +64,18 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return made
 
 
-def generated(recorder: Recorder, output: Path, *words: str) -> Request:
-    with pytest.raises(DrawnError):
-        main(["generate", str(bundle("plain")), "a red circle", "-o", str(output), *words])
-    assert recorder.request is not None
-    return recorder.request
-
-
 def test_every_option_arrives(recorder: Recorder, tmp_path: Path) -> None:
     for name in ("image.png", "mask.png"):
         Image.new("RGB", (128, 128), 255).save(tmp_path / name)
     pictures = ("--image", str(tmp_path / "image.png"), "--mask", str(tmp_path / "mask.png"))
     given = REQUESTED | LOADED
     words = [word for option, (_, value) in given.items() for word in (option, str(value))]
-    request = generated(recorder, tmp_path / "out.png", *words, *pictures, "--lora", "style.safetensors:0.5")
+    words += ["-o", str(tmp_path / "out.png"), *pictures, "--lora", "style.safetensors:0.5"]
+    with pytest.raises(DrawnError):
+        main(["generate", str(bundle("plain")), "a red circle", *words])
+    request = recorder.request
 
+    assert request is not None
     assert request.prompt == "a red circle"
     assert {name: getattr(request, name) for name, _ in REQUESTED.values()} == dict(REQUESTED.values())
     assert recorder.loaded.items() >= dict(LOADED.values()).items()

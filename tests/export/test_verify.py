@@ -17,16 +17,6 @@ from calotype_export.sources import Sources
 from tests import bundles
 
 
-@pytest.fixture(scope="module")
-def sources() -> Sources:
-    return build.opened(BuildOptions(bundles.checkpoint("plain"), Path()))
-
-
-@pytest.fixture
-def bundle() -> Bundle:
-    return Bundle.open(bundles.bundle("plain"))
-
-
 def test_a_bundle_verifies_against_its_own_checkpoint(sources: Sources, bundle: Bundle) -> None:
     record = verify.verify(bundle.root, sources)
     assert [(entry["program"], entry["batch"]) for entry in record["programs"]] == [

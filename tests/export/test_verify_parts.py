@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,20 +12,9 @@ import pytest
 from calotype import backends
 from calotype.bundle import Bundle
 from calotype.errors import CheckpointError, ParityError
-from calotype_export import build, pipeline_parity, verify
-from calotype_export.build import BuildOptions
+from calotype_export import pipeline_parity, verify
 from calotype_export.sources import Sources
-from tests import bundles, fakes
-
-
-@pytest.fixture(scope="module")
-def sources() -> Sources:
-    return build.opened(BuildOptions(bundles.checkpoint("plain"), Path()))
-
-
-@pytest.fixture
-def bundle() -> Bundle:
-    return Bundle.open(bundles.bundle("plain"))
+from tests import fakes
 
 
 @pytest.mark.parametrize(("asked", "used"), [("openvino", "openvino"), (None, "onnxruntime")])
