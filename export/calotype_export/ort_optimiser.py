@@ -48,6 +48,7 @@ def optimise(root: Path, spec: ProgramSpec, folder: Path, changes: Mapping[str, 
         setattr(wanted, name, value)
     exported = ir.from_proto(onnx.load(root / spec.files[0].path))
     attention_heads.join(exported)
+    _name_kernels(exported)
     graph = ir.to_proto(exported)
     attentions, scales = _disguise_attentions(graph), _widen_scales(graph)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
@@ -60,6 +61,18 @@ def optimise(root: Path, spec: ProgramSpec, folder: Path, changes: Mapping[str, 
     model.save_model_to_file(str(path), use_external_data_format=True)
     files = tuple(bundle_files.describe(one, folder) for one in sorted(folder.iterdir()))
     return dataclasses.replace(spec, files=files, parameters=(), cuda_files=())
+
+
+def _name_kernels(model: ir.Model) -> None:
+    """Say the size of their kernels in convolutions that leave it to be read off their weights, as ONNX allows.
+
+    The optimiser lays the weights of `NhwcConv` out anew, and ONNX Runtime reads another size off them then.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type == "Conv" and "kernel_shape" not in node.attributes:
+            weight = node.inputs[1]
+            assert weight is not None and weight.shape is not None  # a convolution has one
+            node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", [*weight.shape.numpy()[2:]])
 
 
 def _disguise_attentions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:

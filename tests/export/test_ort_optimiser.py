@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,29 @@ def test_what_it_leaves_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     biased = [node for node in graph.node if node.op_type == "NhwcConv" and len(node.input) > 2]
     assert len(biased) < kinds["NhwcConv"] / 2
     computes_what_is_exported(path, spec)
+
+
+def test_kernels_that_convolutions_leave_to_their_weights_are_named(tmp_path: Path) -> None:
+    """As onnxscript before 0.7.2 leaves them; `NhwcConv` has its weights in another order."""
+    root = tmp_path / "bundle"
+    shutil.copytree(bundle("plain"), root)
+    spec = Bundle.open(root).program("unet_step")
+    graph = onnx.load(root / spec.files[0].path, load_external_data=False)
+    for node in graph.graph.node:
+        kept = [attribute for attribute in node.attribute if attribute.name != "kernel_shape"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.save(graph, root / spec.files[0].path)
+
+    fused = ort_optimiser.optimise(root, spec, tmp_path / "made", {})
+
+    made = onnx.load(tmp_path / "made" / fused.files[0].path)
+    weights = {tensor.name: [*tensor.dims] for tensor in made.graph.initializer}
+    convolutions = [node for node in made.graph.node if node.op_type == "NhwcConv"]
+    assert len(convolutions) > 5
+    for node in convolutions:
+        (kernel,) = (attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape")
+        assert [*kernel] == weights[node.input[1]][1:3]  # (out, height, width, in)
 
 
 class Normed(nn.Module):
