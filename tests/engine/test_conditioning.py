@@ -122,6 +122,16 @@ def test_what_cannot_be_laid_back_around_a_crop_is_refused_before_anything_runs(
     assert rows == []
 
 
+def test_a_crop_of_a_picture_in_an_array_is_that_of_the_picture() -> None:
+    asked: dict[str, Any] = {"padding_mask_crop": 4, "output_type": "pil", "seed": 3}
+    drawn = [
+        latents_of("inpainting", **MASKED | {"image": given}, **asked)
+        for given in (picture(), np.asarray(picture()))
+    ]
+
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
 def test_what_cannot_be_started_from_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
