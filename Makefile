@@ -1,8 +1,10 @@
 # Every target makes the virtual environments that it needs. Set PYTHON to choose an interpreter (3.11 or newer),
-# TORCH_INDEX to take torch from another index, for example one with CPU builds.
+# TORCH_INDEX to take torch from another index, for example one with CPU builds, and in a fresh clone
+# CONSTRAINTS=constraints-lowest.txt to take the lowest versions that pyproject.toml allows.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CONSTRAINTS ?= constraints.txt
 BUILDER := .venv/bin/
 RUNTIME := .venv-runtime/bin/
 BUNDLES := .cache/test-bundles
@@ -146,9 +148,9 @@ gpu: | $(RESULTS)
 	PYTHONPATH=engine:export:benchmarks:$$PYTHONPATH $(PYTHON) -m calotype_bench.gpu -o $(RESULTS)
 endif
 
-.cache/onnxruntime-gpu/ready: .venv/ready constraints.txt
+.cache/onnxruntime-gpu/ready: .venv/ready $(CONSTRAINTS)
 	rm -rf $(@D)
-	$(BUILDER)pip install --quiet --no-deps --constraint constraints.txt --target $(@D) onnxruntime-gpu
+	$(BUILDER)pip install --quiet --no-deps --constraint $(CONSTRAINTS) --target $(@D) onnxruntime-gpu
 	touch $@
 
 build: .venv/ready  ## a wheel, in dist/
@@ -158,24 +160,24 @@ clean:  ## remove what the other targets made, environments and measurements inc
 	rm -rf .venv .venv-runtime .venv-gpu .cache build dist demo/out
 
 # torch comes first or in the same command: what depends on it would otherwise choose its own build
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(if $(TORCH_INDEX),$(BUILDER)pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
-	$(BUILDER)pip install --quiet --constraint constraints.txt torch \
+	$(if $(TORCH_INDEX),$(BUILDER)pip install --quiet --constraint $(CONSTRAINTS) --index-url $(TORCH_INDEX) torch)
+	$(BUILDER)pip install --quiet --constraint $(CONSTRAINTS) torch \
 		--editable '.[export,onnxruntime,openvino,plot,demo,bench,check]'
 	touch $@
 
-.venv-runtime/ready: pyproject.toml constraints.txt
+.venv-runtime/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-runtime
-	$(RUNTIME)pip install --quiet --constraint constraints.txt --editable '.[onnxruntime,openvino,plot]' \
+	$(RUNTIME)pip install --quiet --constraint $(CONSTRAINTS) --editable '.[onnxruntime,openvino,plot]' \
 		pytest pytest-timeout pytest-xdist hypothesis onnx
 	touch $@
 
 # as .venv, with ONNX Runtime for CUDA in place of the one for CPUs: both fill the same folder
-.venv-gpu/ready: pyproject.toml constraints.txt
+.venv-gpu/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-gpu
-	$(if $(TORCH_INDEX),.venv-gpu/bin/pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
-	.venv-gpu/bin/pip install --quiet --constraint constraints.txt torch --editable '.[bench,check]'
+	$(if $(TORCH_INDEX),.venv-gpu/bin/pip install --quiet --constraint $(CONSTRAINTS) --index-url $(TORCH_INDEX) torch)
+	.venv-gpu/bin/pip install --quiet --constraint $(CONSTRAINTS) torch --editable '.[bench,check]'
 	.venv-gpu/bin/pip uninstall --quiet --yes onnxruntime
-	.venv-gpu/bin/pip install --quiet --constraint constraints.txt onnxruntime-gpu
+	.venv-gpu/bin/pip install --quiet --constraint $(CONSTRAINTS) onnxruntime-gpu
 	touch $@

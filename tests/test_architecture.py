@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +169,18 @@ def test_the_changelog_begins_with_the_version_of_the_package() -> None:
 
     assert versions[0] == calotype.__version__
     assert f'version = "{calotype.__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_the_lowest_versions_that_are_tested_are_the_lowest_that_the_package_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    allowed = dict(each.split(">=") for each in wanted if ">=" in each)
+    del allowed["tensorrt"]  # no package index that is asked has it
+    lines = (ROOT / "constraints-lowest.txt").read_text("utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+
+    assert tested.keys() == allowed.keys()
+    assert not [name for name, lowest in allowed.items() if not f"{tested[name]}.".startswith(f"{lowest}.")]
 
 
 def test_importing_calotype_loads_neither_torch_nor_a_vendors_library() -> None:
