@@ -48,7 +48,9 @@ def _is_bfloat16(node: ir.Node) -> bool:
 
 
 def _in_float32(made: NewNodes, node: ir.Node) -> ir.Value:
-    """The same node between conversions: what only chooses among numbers rounds none of them."""
+    """The same node between conversions. What only chooses among numbers rounds none of them, and what resizes a plane
+    would compute in float32 too.
+    """
     (output,) = node.outputs
     if output.shape is None or not output.shape.is_static():
         raise RuntimeError(f"{node.name}: its output has no fixed shape")

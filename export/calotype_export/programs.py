@@ -97,7 +97,7 @@ class VaeDecoder(Program):
 
 
 class DepthEstimator(Program):
-    """DPT, or DPT-hybrid, as it is: resizing and normalising its output is the runtime's.
+    """DPT, or DPT-hybrid: resizing and normalising its output is the runtime's.
 
     in  `pixel_values` (1, 3, h, w)      out  `depth` (1, h', w')
     """
@@ -109,7 +109,8 @@ class DepthEstimator(Program):
         self.model = model
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
-        return {"depth": self.model(pixel_values=inputs["pixel_values"]).predicted_depth}
+        pixels = inputs["pixel_values"].to(dtype_of(self.model))
+        return {"depth": self.model(pixel_values=pixels).predicted_depth.float()}
 
 
 class SafetyChecker(Program):

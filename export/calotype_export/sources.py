@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from calotype.errors import CheckpointError
-from calotype_export import components, configs, eager, processors, programs, weight_files
+from calotype_export import components, configs, depth_network, eager, processors, programs, weight_files
 from calotype_export.checkpoint import Checkpoint
 from calotype_export.programs import Program
 from calotype_export.signatures import Sizes
@@ -18,10 +18,10 @@ from calotype_export.unet_step import UnetStep
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LOOK_AT_PICTURES = ("depth_estimator", "safety_checker", "segmenter")
-# The precisions of a bundle in which a component is float32 all the same: DPT-hybrid's batch norms and CLIPSeg are not
-# safe in half of it, and are seldom part of the work; a safety checker, part of every picture's, needs float32's range.
+# The precisions of a bundle in which a component is float32 all the same: those that look at pictures were not trained
+# in float16, whose range they may leave, and CLIPSeg is seldom part of the work.
 STAYS_FP32: Mapping[str, tuple[str, ...]] = {
-    "depth_estimator": ("fp16", "bf16"),
+    "depth_estimator": ("fp16",),
     "segmenter": ("fp16", "bf16"),
     "safety_checker": ("fp16",),
 }
@@ -53,9 +53,12 @@ class Sources:
     def load(self, component: str, precision: str) -> torch.nn.Module:
         """The component in `precision` (fp32, fp16, bf16), in evaluation mode.
 
-        Of a safety checker that is the network alone: what its scores are made from after it stays float32.
+        Of a safety checker that is the network alone: what its scores are made from after it stays float32. So does the
+        last layer of a depth estimator.
         """
         dtype = DTYPES[precision]
+        if component == "depth_estimator" and precision != "fp32":
+            return depth_network.rounded(self.checkpoint.load(component), dtype)
         if component == "safety_checker":
             checker = self.checkpoint.load(component)
             checker.get_submodule("vision_model").to(dtype)

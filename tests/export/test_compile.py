@@ -90,10 +90,11 @@ EVERY = [
     for name in (*(f"tiny-{name}" for name in NAMES), *DEMO)
     for precision in ("fp32", "fp16")
 ]
+IN_BF16 = [(name, "bf16") for name in ("tiny-sd15", "tiny-sd2-depth", "text-to-image", "depth")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "precision"), [*EVERY, ("tiny-sd15", "bf16"), ("text-to-image", "bf16")])
+@pytest.mark.parametrize(("name", "precision"), [*EVERY, *IN_BF16])
 def test_every_program_of_every_checkpoint_compiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
 ) -> None:
