@@ -29,14 +29,14 @@ class Standardised(nn.Module):
 
 
 class InFloat32(nn.Module):
-    """A float32 layer behind others that are not."""
+    """A float32 layer among others that are not; what it gives is made `dtype`."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.dtype = layer, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.float())
+        return self.layer(x.float()).to(self.dtype)
 
 
 def rounded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -44,15 +44,21 @@ def rounded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Kernels of a hybrid's backbone are standardised before they are rounded: eager diffusers takes mean and deviation
     of rounded ones. The layer that makes one depth of 32 channels stays float32, or depths near each other would
-    become equal.
+    become equal, and so do transposed convolutions, which TensorRT-RTX 1.7.1 has none of in bfloat16.
     """
+    exact: list[tuple[nn.Module, str, InFloat32]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, WeightStandardizedConv2d):
                 setattr(parent, name, Standardised(child))
+            if isinstance(child, nn.ConvTranspose2d):
+                exact.append((parent, name, InFloat32(child, dtype)))
     head: Any = model.get_submodule("head.head")
     last = max(index for index, layer in enumerate(head) if isinstance(layer, nn.Conv2d))
-    exact, head[last] = head[last], nn.Identity()
+    exact.append((head, str(last), InFloat32(head[last], torch.float32)))
+    for parent, name, _ in exact:
+        setattr(parent, name, nn.Identity())
     model.to(dtype)
-    head[last] = InFloat32(exact)
+    for parent, name, layer in exact:
+        setattr(parent, name, layer)
     return model

@@ -53,8 +53,8 @@ class Sources:
     def load(self, component: str, precision: str) -> torch.nn.Module:
         """The component in `precision` (fp32, fp16, bf16), in evaluation mode.
 
-        Of a safety checker that is the network alone: what its scores are made from after it stays float32. So does the
-        last layer of a depth estimator.
+        Of a safety checker that is the network alone: what its scores are made from after it stays float32. So do
+        layers of a depth estimator (`depth_network.py`).
         """
         dtype = DTYPES[precision]
         if component == "depth_estimator" and precision != "fp32":

@@ -59,10 +59,14 @@ def test_kernels_standardised_once_are_those_of_each_run(depth_folder: Path) -> 
     assert not any(torch.equal(one, each.weight) for one, each in zip(before, layers, strict=True))
 
 
-def test_all_but_the_last_layer_is_rounded(opened: Sources) -> None:
+def test_all_but_the_last_layer_and_transposed_convolutions_is_rounded(opened: Sources) -> None:
     model: Any = opened.load("depth_estimator", "bf16")
     assert dtype_of(model) == torch.bfloat16
-    kept = {name for name, weight in model.named_parameters() if weight.dtype != torch.bfloat16}
-    assert kept == {"head.head.4.layer.weight", "head.head.4.layer.bias"}
     exact: Any = opened.load("depth_estimator", "fp32")
-    assert torch.equal(model.head.head[4].layer.weight, exact.head.head[4].weight)
+    transposed = {name for name, each in exact.named_modules() if isinstance(each, torch.nn.ConvTranspose2d)}
+    assert bool(transposed) != exact.config.is_hybrid
+    kept = {name: each for name, each in model.named_parameters() if each.dtype != torch.bfloat16}
+    layers = {"head.head.4", *transposed}
+    assert {*kept} == {f"{name}.layer.{kind}" for name in layers for kind in ("weight", "bias")}
+    for name, weight in kept.items():
+        assert torch.equal(weight, exact.get_parameter(name.replace(".layer.", ".")))
