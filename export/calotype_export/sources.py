@@ -51,18 +51,22 @@ class Sources:
         return Sizes(int(self.checkpoint.configs["text_encoder"]["hidden_size"]), pixels)
 
     def load(self, component: str, precision: str) -> torch.nn.Module:
-        """The component in `precision` (fp32, fp16, bf16), in evaluation mode.
+        """The component as its programs are traced, in `precision` (fp32, fp16, bf16), in evaluation mode.
 
-        Of a safety checker that is the network alone: what its scores are made from after it stays float32. So do
+        Of a safety checker the network alone is rounded: what its scores are made from after it stays float32. So do
         layers of a depth estimator (`depth_network.py`).
         """
-        dtype = DTYPES[precision]
         if component == "depth_estimator" and precision != "fp32":
-            return depth_network.rounded(self.checkpoint.load(component), dtype)
+            return depth_network.rounded(self.eager(component, "fp32"), DTYPES[precision])
         if component == "safety_checker":
-            checker = self.checkpoint.load(component)
-            checker.get_submodule("vision_model").to(dtype)
+            checker = self.eager(component, "fp32")
+            checker.get_submodule("vision_model").to(DTYPES[precision])
             return checker
+        return self.eager(component, precision)
+
+    def eager(self, component: str, precision: str) -> torch.nn.Module:
+        """The component as diffusers computes it, all of it in `precision`, in evaluation mode."""
+        dtype = DTYPES[precision]
         if component != "segmenter":
             return self.checkpoint.load(component, dtype)
         if self.segmenter is None:

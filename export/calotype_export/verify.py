@@ -152,7 +152,7 @@ def _references(bundle: Bundle, sources: Sources, component: str) -> list[Refere
 
 def _eager(cases: Sequence[_Case], sources: Sources, component: str, precision: str) -> list[list[Array]]:
     """The outputs of each case in torch, all seeds in one list."""
-    model = sources.load(component, precision)
+    model = sources.eager(component, precision)
     results: list[list[Array]] = []
     with torch.inference_mode():
         for case in cases:

@@ -34,14 +34,14 @@ def test_another_backend_can_be_asked_for(sources: Sources, bundle: Bundle) -> N
 def test_a_program_that_computes_something_else_is_named_with_its_distance(
     monkeypatch: pytest.MonkeyPatch, sources: Sources, bundle: Bundle
 ) -> None:
-    def load(self: Sources, component: str, precision: str) -> torch.nn.Module:
+    def eager(self: Sources, component: str, precision: str) -> torch.nn.Module:
         model = self.checkpoint.load(component)
         if component == "unet":
             with torch.no_grad():
                 next(iter(model.parameters())).mul_(1.01)
         return model
 
-    monkeypatch.setattr(Sources, "load", load)
+    monkeypatch.setattr(Sources, "eager", eager)
     with pytest.raises(
         ParityError, match=r"unet_step \(batch 1\) misses its gate: .* found .* times as much"
     ):

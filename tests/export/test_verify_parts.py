@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from calotype import backends
 from calotype.bundle import Bundle
 from calotype.errors import CheckpointError, ParityError
-from calotype_export import pipeline_parity, verify
-from calotype_export.sources import Sources
-from tests import fakes
+from calotype_export import build, gates, pipeline_parity, signatures, verify
+from calotype_export.build import BuildOptions
+from calotype_export.sources import Sources, wrapped
+from tests import bundles, fakes
 
 
 @pytest.mark.parametrize(("asked", "used"), [("openvino", "openvino"), (None, "onnxruntime")])
@@ -77,3 +80,22 @@ def test_what_another_architecture_differs_in_is_named(
     with pytest.raises(CheckpointError, match=message) as raised:
         verify.verify(bundle.root, Sources(changed))
     assert "name the checkpoint" in raised.value.hint
+
+
+@pytest.mark.parametrize("component", ["depth_estimator", "safety_checker"])
+def test_half_precision_is_allowed_what_eager_diffusers_loses_and_not_what_was_exported(
+    component: str,
+) -> None:
+    name = "depth" if component == "depth_estimator" else "plain"
+    sources = build.opened(BuildOptions(bundles.checkpoint(name), Path()))
+    spec = dataclasses.replace(Bundle.open(bundles.bundle(name)).program(component), precision="bf16")
+    halved: Any = SimpleNamespace(manifest=SimpleNamespace(programs=(spec,)))
+    ((_, exact, rounding),) = verify._references(halved, sources, component)
+    model = sources.checkpoint.load(component, torch.bfloat16)
+    with torch.no_grad():
+        eager = [
+            value.numpy()
+            for seed in verify.SEEDS
+            for value in wrapped(component, model)(signatures.example_tensors(spec.inputs, seed)).values()
+        ]
+    assert rounding == gates.distance(eager, exact)
