@@ -1,4 +1,4 @@
-"""DPT and DPT-hybrid in half precision: the model in, the same rounded in a way that keeps digits out."""
+"""DPT and DPT-hybrid as they are exported: the model in, the same with layers that every backend has, rounded, out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
+from transformers.models.dpt.modeling_dpt import DPTPreActResidualLayer, DPTReassembleLayer
 
 
 class Standardised(nn.Module):
@@ -22,43 +24,71 @@ class Standardised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
-        padded = x if layer.pad is None else layer.pad(x)
-        return functional.conv2d(
-            padded, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
-        )
+        return nn.Conv2d.forward(layer, x if layer.pad is None else layer.pad(x))
+
+
+class Blocks(nn.Module):
+    """`ConvTranspose2d` with strides as long as its kernel's sides: of each pixel a block, by one product.
+
+    (n, c, h, w) becomes (n, c', h * k, w * k) with a kernel of k x k. In bfloat16 neither ONNX Runtime 1.31.1 on GPUs
+    nor TensorRT-RTX 1.7.1 has transposed convolutions.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.channels, self.sides = layer.out_channels, layer.kernel_size
+        count = self.sides[0] * self.sides[1]
+        self.product = nn.Conv2d(layer.in_channels, self.channels * count, 1, bias=layer.bias is not None)
+        with torch.no_grad():
+            rows = layer.weight.permute(1, 2, 3, 0)  # (c', k, k, c)
+            self.product.weight.copy_(rows.reshape_as(self.product.weight))
+            if self.product.bias is not None and layer.bias is not None:
+                self.product.bias.copy_(layer.bias.repeat_interleave(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        high, wide = self.sides
+        blocks = self.product(x).reshape(n, self.channels, high, wide, h, w)
+        return blocks.permute(0, 1, 4, 2, 5, 3).reshape(n, self.channels, h * high, w * wide)
 
 
 class InFloat32(nn.Module):
-    """A float32 layer among others that are not; what it gives is made `dtype`."""
+    """A float32 layer behind others that are not."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer, self.dtype = layer, dtype
+        self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.float()).to(self.dtype)
+        return self.layer(x.float())
 
 
-def rounded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def prepared(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A DPTForDepthEstimation, which is float32, in `dtype`, in place.
 
-    Kernels of a hybrid's backbone are standardised before they are rounded: eager diffusers takes mean and deviation
-    of rounded ones. The layer that makes one depth of 32 channels stays float32, or depths near each other would
-    become equal, and so do transposed convolutions, which TensorRT-RTX 1.7.1 has none of in bfloat16.
+    Kernels of a hybrid's backbone are standardised before they are rounded, where eager diffusers takes mean and
+    deviation of rounded ones; batch norms become part of the convolutions before them. The layer that makes one depth
+    of 32 channels stays float32, or depths near each other would become equal.
     """
-    exact: list[tuple[nn.Module, str, InFloat32]] = []
     for parent in list(model.modules()):
+        if isinstance(parent, DPTPreActResidualLayer) and parent.use_batch_norm:
+            _fold_norms(parent)
         for name, child in list(parent.named_children()):
             if isinstance(child, WeightStandardizedConv2d):
                 setattr(parent, name, Standardised(child))
-            if isinstance(child, nn.ConvTranspose2d):
-                exact.append((parent, name, InFloat32(child, dtype)))
+            elif isinstance(parent, DPTReassembleLayer) and isinstance(child, nn.ConvTranspose2d):
+                setattr(parent, name, Blocks(child))
     head: Any = model.get_submodule("head.head")
     last = max(index for index, layer in enumerate(head) if isinstance(layer, nn.Conv2d))
-    exact.append((head, str(last), InFloat32(head[last], torch.float32)))
-    for parent, name, _ in exact:
-        setattr(parent, name, nn.Identity())
+    exact, head[last] = head[last], nn.Identity()
     model.to(dtype)
-    for parent, name, layer in exact:
-        setattr(parent, name, layer)
+    head[last] = InFloat32(exact)
     return model
+
+
+def _fold_norms(layer: Any) -> None:
+    """A DPTPreActResidualLayer's batch norms made part of its convolutions."""
+    layer.convolution1 = fuse_conv_bn_eval(layer.convolution1, layer.batch_norm1)
+    layer.convolution2 = fuse_conv_bn_eval(layer.convolution2, layer.batch_norm2)
+    del layer.batch_norm1, layer.batch_norm2
+    layer.use_batch_norm = False

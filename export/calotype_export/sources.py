@@ -53,11 +53,11 @@ class Sources:
     def load(self, component: str, precision: str) -> torch.nn.Module:
         """The component as its programs are traced, in `precision` (fp32, fp16, bf16), in evaluation mode.
 
-        Of a safety checker the network alone is rounded: what its scores are made from after it stays float32. So do
-        layers of a depth estimator (`depth_network.py`).
+        Of a safety checker the network alone is rounded: what its scores are made from after it stays float32. So does
+        the last layer of a depth estimator, whose layers are others where backends lack them (`depth_network.py`).
         """
-        if component == "depth_estimator" and precision != "fp32":
-            return depth_network.rounded(self.eager(component, "fp32"), DTYPES[precision])
+        if component == "depth_estimator":
+            return depth_network.prepared(self.eager(component, "fp32"), DTYPES[precision])
         if component == "safety_checker":
             checker = self.eager(component, "fp32")
             checker.get_submodule("vision_model").to(DTYPES[precision])

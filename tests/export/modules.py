@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, DPTConfig, DPTForDepthEstimation
 
 from calotype.manifest import Manifest, TimeEmbedding
 from calotype_export.signatures import Sizes
@@ -52,6 +53,33 @@ def text_encoder() -> CLIPTextModel:
     )
     model = CLIPTextModel(config).eval()
     torch.nn.init.normal_(model.final_layer_norm.weight)
+    return model
+
+
+def depth_estimator(**config: Any) -> Any:
+    """A DPT for pictures of 64x64, whose weights make one depth of a picture unlike another; norms have statistics."""
+    torch.manual_seed(0)
+    widths = {"hidden_size": 32, "intermediate_size": 64, "fusion_hidden_size": 16}
+    layers = {
+        "num_hidden_layers": 4,
+        "backbone_out_indices": [0, 1, 2, 3],
+        "neck_hidden_sizes": [16, 16, 32, 32],
+    }
+    settings = DPTConfig(**widths, **layers, num_attention_heads=4, image_size=64, patch_size=16, **config)
+    model = DPTForDepthEstimation(settings).eval().requires_grad_(False)
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        if (
+            isinstance(layer, nn.BatchNorm2d)
+            and layer.running_mean is not None
+            and layer.running_var is not None
+        ):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    nn.init.constant_(
+        model.get_submodule("head.head.4").get_parameter("bias"), 2.0
+    )  # above the ReLU behind it
     return model
 
 

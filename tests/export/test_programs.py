@@ -11,8 +11,6 @@ from transformers import (
     CLIPConfig,
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
-    DPTConfig,
-    DPTForDepthEstimation,
 )
 
 from calotype_export import programs
@@ -78,19 +76,7 @@ def test_the_vae_decoder_gives_a_picture_with_channels_last_that_is_not_clamped(
 
 
 def test_the_depth_estimator_gives_the_predicted_depth_as_it_is() -> None:
-    torch.manual_seed(0)
-    config = DPTConfig(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        patch_size=16,
-        backbone_out_indices=[0, 1, 2, 3],
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-    )
-    model, pixels = DPTForDepthEstimation(config).eval(), torch.randn(1, 3, 32, 32)
+    model, pixels = modules.depth_estimator(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         depth = programs.DepthEstimator(model)({"pixel_values": pixels})["depth"]
         expected = model(pixels).predicted_depth
