@@ -11,11 +11,12 @@ from pathlib import Path
 
 from calotype import backends, files
 from calotype.bundle import Bundle
-from calotype.errors import BackendError, OutputError, RequestError
+from calotype.errors import BackendError, RequestError
 from calotype_bench import (
     agreement,
     comparing,
     floor,
+    kept,
     machine,
     operators,
     progress,
@@ -26,10 +27,11 @@ from calotype_bench import (
     rows,
 )
 from calotype_bench import latency as measuring
+from calotype_bench.jobs import Engine
 from calotype_bench.measurement import Measurement
 from calotype_bench.order import Order
 from calotype_bench.report_html import page
-from calotype_bench.results import Comparison, Latency, Result, Seconds, Techniques
+from calotype_bench.results import Comparison, Latency, Seconds, Techniques
 from calotype_bench.tables import bring_up_to_date
 
 PARTS = ("unet_step", "vae_decoder")  # whose time is told by operator
@@ -42,7 +44,6 @@ def latency(options: argparse.Namespace) -> None:
     where nothing could be measured.
     """
     results.check_writable(options.output)
-    partly = options.output and options.output.with_suffix(".partial.json")
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.engines(options, bundles)
     references = rows.exact(options, engines)
@@ -55,21 +56,23 @@ def latency(options: argparse.Namespace) -> None:
     found, taken = speed(), tuple[Measurement, ...]()
     drawing = measuring.measure(engines, jobs, _order(options), progress.TERMINAL, references)
     for taken in drawing:
-        _keep_partly(_measured(options, bundles, watch, taken, found), partly)
+        kept.partly(_measured(options, bundles, watch, taken, found), options.output)
         found = rates.at_best(found, speed, partial(print, file=sys.stderr))
     result = _measured(options, bundles, watch, taken, found)
     if not options.no_operators:
         result = dataclasses.replace(result, operators=_operators(options, taken[0]))
-    _keep(result, options.output)
-    if partly is not None:
-        partly.unlink(missing_ok=True)
+    kept.whole(result, options.output)
     print(report_text.latency(result))
     if not any(row.samples for measurement in taken for row in measurement.rows):
         raise BackendError("no engine could be measured", "the table says why")
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Draw the same requests with everything, print a table, and write the result where -o says."""
+    """Draw the same requests with everything, print a table, and write the result where -o says.
+
+    What is known after each engine lies beside it meanwhile, as `*.partial.json`. BackendError where no bundle could
+    be compared.
+    """
     results.check_writable(options.output)
     bundles = [Bundle.open(path) for path in options.bundles]
     engines = rows.compared(options, bundles)
@@ -77,19 +80,11 @@ def compare(options: argparse.Namespace) -> None:
     folder = rows.checkpoint(options.against, options.config, bundles, progress.TERMINAL)
     engines = rows.located(engines, folder)
     watch = machine.Watch(options.device)
-    outcome = comparing.compare(engines, jobs, options.pictures, progress.TERMINAL, options.timeout)
-    result = Comparison(
-        title=options.title or options.bundles[0].name,
-        command=("calotype-bench", *options.arguments),
-        machine=watch.describe(),
-        bundles=rows.described(bundles),
-        reference=engines[0].label,
-        noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
-        failures=outcome.failures,
-        expected=outcome.expected,
-        pairs=outcome.pairs,
-    )
-    _keep(result, options.output)
+    outcome = comparing.Outcome((), (), {})
+    for outcome in comparing.compare(engines, jobs, options.pictures, progress.TERMINAL, options.timeout):
+        kept.partly(_compared(options, bundles, watch, engines, outcome), options.output)
+    result = _compared(options, bundles, watch, engines, outcome)
+    kept.whole(result, options.output)
     print(report_text.comparison(result))
     if not any(pair.engine.startswith("calotype ") for pair in outcome.pairs):
         raise BackendError("no bundle could be compared", "the table says why")
@@ -113,7 +108,7 @@ def techniques(options: argparse.Namespace) -> None:
         backend=backend,
         programs=found,
     )
-    _keep(result, options.output)
+    kept.whole(result, options.output)
     print(report_text.techniques(result))
 
 
@@ -196,18 +191,24 @@ def _measured(
     )
 
 
-def _keep(result: Result, output: Path | None) -> None:
-    """Write the result where -o says, if it says so."""
-    if output is not None:
-        results.write(result, output)
-
-
-def _keep_partly(result: Result, output: Path | None) -> None:
-    """As `_keep`, and go on where it cannot be written."""
-    try:
-        _keep(result, output)
-    except OutputError as error:
-        print(error.message, file=sys.stderr)
+def _compared(
+    options: argparse.Namespace,
+    bundles: Sequence[Bundle],
+    watch: machine.Watch,
+    engines: Sequence[Engine],
+    outcome: comparing.Outcome,
+) -> Comparison:
+    return Comparison(
+        title=options.title or options.bundles[0].name,
+        command=("calotype-bench", *options.arguments),
+        machine=watch.describe(),
+        bundles=rows.described(bundles),
+        reference=engines[0].label,
+        noise=tuple(engine.label for engine in engines[1:] if engine.name == "eager"),
+        failures=outcome.failures,
+        expected=outcome.expected,
+        pairs=outcome.pairs,
+    )
 
 
 def _operators(options: argparse.Namespace, measurement: Measurement) -> dict[str, dict[str, Seconds | str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,11 @@ def compare(
     kept: int,
     reports: Reports = SILENT,
     timeout: float = TIMEOUT,
-) -> Outcome:
+) -> Iterator[Outcome]:
     """Every job through every engine; distances are to the first one. Pictures of the first `kept` jobs are kept.
 
-    An engine that does not load, or draw a job, within `timeout` seconds is one that cannot draw. BackendError where
-    that is the first one.
+    Gives what is known after each engine. One that does not load, or draw a job, within `timeout` seconds is one that
+    cannot draw. BackendError where that is the first one.
     """
     failures: dict[str, str] = {}
     expected: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def compare(
                 if index == 0:
                     raise BackendError(f"the reference cannot draw: {error}") from error
                 failures[engine.label] = str(error)
-    return Outcome(expected, tuple(pairs), failures)
+            yield Outcome(expected, tuple(pairs), dict(failures))
 
 
 def _drawn(engine: Engine, jobs: Sequence[Job], place: Path, say: Say, timeout: float) -> Generator[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,9 +68,34 @@ def test_the_command_compares_every_backend_with_eager_and_shows_the_noise_floor
 def test_an_engine_that_cannot_draw_is_told_and_the_others_go_on() -> None:
     reference = Engine("eager", str(checkpoint("plain")), threads=1)
     missing = Engine("calotype", PLAIN, "tensorrt", "fp32", "cuda")
-    found = comparing.compare([reference, missing], [Job("x", 1, 0, width=128, height=128)], 0)
+    *_, found = comparing.compare([reference, missing], [Job("x", 1, 0, width=128, height=128)], 0)
     assert found.pairs == found.expected == ()
     assert "its library is not installed" in found.failures["calotype tensorrt fp32"]
+
+
+def test_what_was_compared_so_far_is_kept_beside_the_result_of_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output, compare = tmp_path / "result.json", comparing.compare
+
+    def interrupted(*arguments: Any) -> Iterator[comparing.Outcome]:
+        known = compare(*arguments)
+        yield next(known)
+        yield next(known)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing, "compare", interrupted)
+    output.write_text("of last week")
+    asked = ("--backend", "onnxruntime,openvino", "--steps", "1", "-o", str(output))
+    assert run(*asked) == 130
+    assert output.read_text() == "of last week"
+    found = results.read(tmp_path / "result.partial.json")
+    assert isinstance(found, results.Comparison)
+    assert {pair.engine for pair in found.pairs} == {"calotype onnxruntime fp32"}
+
+    monkeypatch.setattr(comparing, "compare", compare)
+    assert run(*asked) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_comparison_of_no_bundle_fails(capsys: pytest.CaptureFixture[str]) -> None:
