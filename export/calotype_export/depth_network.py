@@ -1,4 +1,4 @@
-"""DPT and DPT-hybrid as they are exported: the model in, the same with layers that every backend has, rounded, out."""
+"""DPT and DPT-hybrid as they are exported: the model in, the same with other layers and rounded out."""
 
 from __future__ import annotations
 
@@ -28,27 +28,24 @@ class Standardised(nn.Module):
 
 
 class Blocks(nn.Module):
-    """`ConvTranspose2d` with strides as long as its kernel's sides: of each pixel a block, by one product.
+    """`ConvTranspose2d` without padding whose strides are its kernel's sides: of each pixel a block, by one product.
 
     (n, c, h, w) becomes (n, c', h * k, w * k) with a kernel of k x k. In bfloat16 neither ONNX Runtime 1.31.1 on GPUs
     nor TensorRT-RTX 1.7.1 has transposed convolutions.
     """
 
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         self.channels, self.sides = layer.out_channels, layer.kernel_size
-        count = self.sides[0] * self.sides[1]
-        self.product = nn.Conv2d(layer.in_channels, self.channels * count, 1, bias=layer.bias is not None)
-        with torch.no_grad():
-            rows = layer.weight.permute(1, 2, 3, 0)  # (c', k, k, c)
-            self.product.weight.copy_(rows.reshape_as(self.product.weight))
-            if self.product.bias is not None and layer.bias is not None:
-                self.product.bias.copy_(layer.bias.repeat_interleave(count))
+        rows = layer.weight.detach().permute(1, 2, 3, 0)  # (c', k, k, c)
+        biases = layer.bias.detach().repeat_interleave(rows[0, :, :, 0].numel())
+        self.weight = nn.Parameter(rows.reshape(len(biases), -1, 1, 1), requires_grad=False)
+        self.bias = nn.Parameter(biases, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
         high, wide = self.sides
-        blocks = self.product(x).reshape(n, self.channels, high, wide, h, w)
+        blocks = functional.conv2d(x, self.weight, self.bias).reshape(n, self.channels, high, wide, h, w)
         return blocks.permute(0, 1, 4, 2, 5, 3).reshape(n, self.channels, h * high, w * wide)
 
 
@@ -67,8 +64,9 @@ def prepared(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A DPTForDepthEstimation, which is float32, in `dtype`, in place.
 
     Kernels of a hybrid's backbone are standardised before they are rounded, where eager diffusers takes mean and
-    deviation of rounded ones; batch norms become part of the convolutions before them. The layer that makes one depth
-    of 32 channels stays float32, or depths near each other would become equal.
+    deviation of rounded ones. Batch norms of the fusion stage become part of the convolutions before them, and
+    transposed convolutions `Blocks`. The layer that makes one depth of 32 channels stays float32, or depths near each
+    other would become equal.
     """
     for parent in list(model.modules()):
         if isinstance(parent, DPTPreActResidualLayer) and parent.use_batch_norm:

@@ -1,4 +1,4 @@
-"""A depth estimator in bfloat16: what it keeps that rounding all of it loses."""
+"""Depth estimators as they are exported: what was replaced, and what bfloat16 keeps that rounding all of it loses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from torch import nn
 from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
 
 from calotype_export import build, cuda_graph, depth_network, gates, trace
@@ -19,15 +20,14 @@ from tests import bundles
 from tests.export import modules
 from tests.standin.cuda_kernels import lacking
 
+SEEDS = range(12)
+
 
 @pytest.fixture(params=["tiny", "demo"])
 def opened(request: pytest.FixtureRequest, depth_folder: Path) -> Sources:
     """A hybrid of random weights, and one without convolutions before it that was trained."""
     folder = depth_folder if request.param == "tiny" else bundles.ROOT / "demo" / "depth"
     return build.opened(BuildOptions(folder, Path()))
-
-
-SEEDS = range(12)
 
 
 def pixels_for(sources: Sources, seed: int = 0) -> torch.Tensor:
@@ -41,7 +41,7 @@ def depth(model: Any, pixels: torch.Tensor) -> gates.Array:
         return DepthEstimator(model)({"pixel_values": pixels})["depth"].numpy()
 
 
-def test_it_is_mostly_nearer_to_float32_than_eagers(opened: Sources) -> None:
+def test_the_median_of_its_distances_from_float32_is_less_than_eagers(opened: Sources) -> None:
     exact = opened.eager("depth_estimator", "fp32")
     ours, eager = (load("depth_estimator", "bf16") for load in (opened.load, opened.eager))
     distances: dict[str, list[float]] = {"ours": [], "eager": []}
@@ -51,31 +51,34 @@ def test_it_is_mostly_nearer_to_float32_than_eagers(opened: Sources) -> None:
         distances["ours"].append(gates.distance([found], [expected]).relative_l2)
         distances["eager"].append(gates.distance([rounded], [expected]).relative_l2)
         assert found.dtype == np.float32
-        assert len(np.unique(found)) > 4 * len(
-            np.unique(rounded)
-        )  # depths near each other are not made equal
+        # depths near each other are not made equal
+        assert len(np.unique(found)) > 4 * len(np.unique(rounded))
     assert 0 < np.median(distances["ours"]) < np.median(distances["eager"])
     assert max(distances["ours"]) < 0.1
 
 
-def test_in_float32_it_is_what_it_was(opened: Sources) -> None:
-    pixels = pixels_for(opened)
-    found, exact = (depth(load("depth_estimator", "fp32"), pixels) for load in (opened.load, opened.eager))
-    assert gates.distance([found], [exact]).relative_l2 < 1e-6
-
-
-def test_kernels_are_standardised_once(depth_folder: Path) -> None:
+def test_kernels_standardised_once_are_those_of_each_run(depth_folder: Path) -> None:
     opened = build.opened(BuildOptions(depth_folder, Path()))
+    eager, ours = (load("depth_estimator", "fp32") for load in (opened.eager, opened.load))
+    pixels = pixels_for(opened)
+    assert np.array_equal(depth(ours, pixels), depth(eager, pixels))
     before, after = (
-        [
-            each.weight
-            for each in load("depth_estimator", "fp32").modules()
-            if isinstance(each, WeightStandardizedConv2d)
-        ]
-        for load in (opened.eager, opened.load)
+        [each.weight for each in model.modules() if isinstance(each, WeightStandardizedConv2d)]
+        for model in (eager, ours)
     )
     assert before
     assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("with_norms", [False, True])
+def test_replaced_layers_compute_what_those_before_did(with_norms: bool) -> None:
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = modules.depth_estimator(use_batch_norm_in_fusion_residual=with_norms)
+    exact = depth(model, pixels)
+    found = depth(depth_network.prepared(model, torch.float32), pixels)
+    assert gates.distance([found], [exact]).relative_l2 < 1e-6
+    replaced = nn.ConvTranspose2d, nn.BatchNorm2d
+    assert not any(isinstance(each, replaced) for each in model.modules())
 
 
 def test_all_but_the_last_layer_is_rounded(opened: Sources) -> None:
@@ -86,7 +89,6 @@ def test_all_but_the_last_layer_is_rounded(opened: Sources) -> None:
     assert {*kept} == {"head.head.4.layer.weight", "head.head.4.layer.bias"}
     for name, weight in kept.items():
         assert torch.equal(weight, exact.get_parameter(name.replace(".layer.", ".")))
-    assert not [name for name, each in model.named_buffers() if each.dtype == torch.float32]
 
 
 def written(model: Any, given: dict[str, torch.Tensor], path: Path) -> Path:
