@@ -9,7 +9,7 @@ class SteadyGroupNorm(nn.Module):
     """`nn.GroupNorm` whose means are taken of every row first, then of the rows.
 
     ONNX Runtime and OpenVINO add up a group's numbers one after the other in float32. A VAE's first groups have
-    millions, and flat pictures lose four of seven digits there; torch adds up blocks, and loses none.
+    millions, and flat pictures lose four of seven digits there; torch adds up blocks, and loses fewer.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:

@@ -6,7 +6,6 @@ everywhere except token ids, whatever precision the component computes in. `unet
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,8 +15,6 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPSegForImageSegmentation, CLIPTextModel, DPTForDepthEstimation
-
-from calotype_export.group_norm import steady
 
 Tensors = Mapping[str, Tensor]
 
@@ -66,11 +63,8 @@ class VaeEncoder(Program):
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        shared = {id(weight): weight for weight in (*vae.parameters(), *vae.buffers())}
         # Any: diffusers' annotations of encode and decode are not what they return
-        self.vae: Any = copy.deepcopy(vae, shared)
-        if dtype_of(vae) != torch.bfloat16:  # whose digits no order of adding up loses
-            steady(self.vae.encoder)
+        self.vae: Any = vae
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         posterior = self.vae.encode(inputs["image"].to(dtype_of(self.vae))).latent_dist

@@ -12,6 +12,7 @@ import torch
 from calotype.errors import CheckpointError
 from calotype_export import components, configs, depth_network, eager, processors, programs, weight_files
 from calotype_export.checkpoint import Checkpoint
+from calotype_export.group_norm import steady
 from calotype_export.programs import Program
 from calotype_export.signatures import Sizes
 from calotype_export.unet_step import UnetStep
@@ -53,9 +54,16 @@ class Sources:
     def load(self, component: str, precision: str) -> torch.nn.Module:
         """The component as its programs are traced, in `precision` (fp32, fp16, bf16), in evaluation mode.
 
-        Of a safety checker the network alone is rounded: what its scores are made from after it stays float32. So does
-        the last layer of a depth estimator, whose layers are others where backends lack them (`depth_network.py`).
+        Group norms of a VAE's encoder keep float32's digits in every runtime (`group_norm.py`); in bf16 they stay as
+        they are, since no order of adding up loses what that has. Some layers of a depth estimator are replaced, and
+        its last stays float32 (`depth_network.py`). Of a safety checker the network alone is rounded: what its scores
+        are made from after it stays float32.
         """
+        if component == "vae":
+            vae = self.eager(component, precision)
+            if precision != "bf16":
+                steady(vae.get_submodule("encoder"))
+            return vae
         if component == "depth_estimator":
             return depth_network.prepared(self.eager(component, "fp32"), DTYPES[precision])
         if component == "safety_checker":
@@ -65,7 +73,7 @@ class Sources:
         return self.eager(component, precision)
 
     def eager(self, component: str, precision: str) -> torch.nn.Module:
-        """The component as diffusers computes it, all of it in `precision`, in evaluation mode."""
+        """The component as diffusers loads it, all of it in `precision`, in evaluation mode."""
         dtype = DTYPES[precision]
         if component != "segmenter":
             return self.checkpoint.load(component, dtype)

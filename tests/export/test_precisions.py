@@ -16,6 +16,7 @@ from calotype.bundle import Bundle
 from calotype.errors import ParityError
 from calotype_export import build, gates, precisions
 from calotype_export.build import BuildOptions
+from calotype_export.group_norm import SteadyGroupNorm
 from calotype_export.programs import SafetyChecker, dtype_of
 from tests import bundles
 
@@ -71,6 +72,14 @@ def test_only_half_precision_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert chosen["vae"] == precision
         assert chosen["safety_checker"] == ("bf16" if precision == "bf16" else "fp32")
     assert tried == [True]
+
+
+@pytest.mark.parametrize(("precision", "steady"), [("fp32", True), ("fp16", True), ("bf16", False)])
+def test_sums_of_the_vae_encoder_are_steady_where_that_keeps_digits(precision: str, steady: bool) -> None:
+    vae: Any = build.opened(BuildOptions(bundles.checkpoint("plain"), Path())).load("vae", precision)
+    kinds = {type(module) for module in vae.encoder.modules()}
+    assert ((SteadyGroupNorm in kinds), (torch.nn.GroupNorm in kinds)) == (steady, not steady)
+    assert SteadyGroupNorm not in {type(module) for module in vae.decoder.modules()}
 
 
 def test_scores_of_a_rounded_safety_checker_are_nearer_than_eagers(tmp_path: Path) -> None:
