@@ -31,7 +31,7 @@ class Blocks(nn.Module):
     """`ConvTranspose2d` without padding whose strides are its kernel's sides: of each pixel a block, by one product.
 
     (n, c, h, w) becomes (n, c', h * k, w * k) with a kernel of k x k. In bfloat16 neither ONNX Runtime 1.31.1 on GPUs
-    nor TensorRT-RTX 1.7.1 has transposed convolutions.
+    nor TensorRT-RTX 1.7.1 has transposed convolutions, nor has the first what `pixel_shuffle` is exported as.
     """
 
     def __init__(self, layer: Any) -> None:

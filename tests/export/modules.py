@@ -66,20 +66,17 @@ def depth_estimator(**config: Any) -> Any:
         "neck_hidden_sizes": [16, 16, 32, 32],
     }
     settings = DPTConfig(**widths, **layers, num_attention_heads=4, image_size=64, patch_size=16, **config)
-    model = DPTForDepthEstimation(settings).eval().requires_grad_(False)
+    model: Any = DPTForDepthEstimation(settings).eval().requires_grad_(False)
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-        if (
-            isinstance(layer, nn.BatchNorm2d)
-            and layer.running_mean is not None
-            and layer.running_var is not None
-        ):
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 1.5)
-    nn.init.constant_(
-        model.get_submodule("head.head.4").get_parameter("bias"), 2.0
-    )  # above the ReLU behind it
+    for name, statistics in model.named_buffers():
+        if name.endswith("running_mean"):
+            statistics.normal_(0, 0.1)
+        if name.endswith("running_var"):
+            statistics.uniform_(0.5, 1.5)
+    # most depths above what the ReLU behind it makes 0
+    nn.init.constant_(model.head.head[4].bias, 2.0)
     return model
 
 

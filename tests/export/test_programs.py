@@ -45,6 +45,15 @@ def test_the_vae_encoder_gives_the_posteriors_moments_in_the_latents_scale() -> 
     torch.testing.assert_close(found["deviation"], posterior.std * vae.config["scaling_factor"])
 
 
+def test_the_vae_encoder_shares_the_weights_and_leaves_the_vae_as_it_was() -> None:
+    vae: Any = modules.vae()
+    program = programs.VaeEncoder(vae)
+    own = {weight.data_ptr() for weight in vae.parameters()}
+
+    assert {weight.data_ptr() for weight in program.parameters()} == own
+    assert any(isinstance(module, torch.nn.GroupNorm) for module in vae.encoder.modules())
+
+
 def test_the_vae_decoder_gives_a_picture_with_channels_last_that_is_not_clamped() -> None:
     vae: Any = modules.vae()
     latents = torch.randn(1, 4, 8, 6) * 30
