@@ -55,6 +55,13 @@ def test_group_norms_are_simplified_and_keep_statistics_in_float32(
     if dtype == "f32":
         assert "MVN" not in kinds  # written out
         assert kinds.count("AvgPool") == (4 if shape[2] == 96 else 2)  # of means and of variances
+        for_pixels = [node for node in read.get_ops() if list(node.get_output_shape(0)) == list(shape)]
+        arithmetic = sorted(
+            {node.get_type_name() for node in for_pixels} - {"Parameter", "Convert", "Result"}
+        )
+        assert arithmetic == ["Add", "Multiply", "SquaredDifference"]
+        (divided,) = [node for node in read.get_ops() if node.get_type_name() == "Divide"]
+        assert list(divided.get_output_shape(0)) == list(shape[:2])  # and not anew for every pixel
     else:
         # scale and bias; of ones and zeros nothing is left
         assert (kinds.count("Multiply"), kinds.count("Add")) == (1, 1)

@@ -58,30 +58,43 @@ class _GroupNorm:
     normal: Any = None  # MVN of (N, G, ...), where it is one
 
     def write_out(self) -> None:
-        """Means and variances of channels, then of groups, and a factor and a summand of each channel."""
+        """Means and variances of channels, then of groups, and a factor and a summand of each channel.
+
+        Of what is for channels, nothing has the four sides of a picture until a picture is computed with it: OpenVINO
+        would compute it in one kernel with that, anew for every pixel.
+        """
         data, added = _parted(self.data)
         means = _channel_means(data)
         if added is None:
             offset = self._of_groups(means)
         else:
-            offset = ops.subtract(self._of_groups(ops.add(means, added).output(0)), added)
-        apart = ops.subtract(data, offset)
-        variance = self._of_groups(_channel_means(ops.multiply(apart, apart).output(0)))
+            embedding = ops.reshape(added, ops.constant(list(data.get_shape()[:2])), False)
+            offset = ops.subtract(self._of_groups(ops.add(means, embedding)), embedding)
+        squares = ops.squared_difference(data, _of_picture(offset))
+        variance = self._of_groups(_channel_means(squares.output(0)))
+        scale, bias = (
+            ops.reshape(each.input_value(1), ops.constant([-1]), False) for each in (self.scaled, self.moved)
+        )
         epsilon = ops.constant(np.float32(self.epsilon))
-        factor = ops.divide(self.scaled.input_value(1), ops.sqrt(ops.add(variance, epsilon)))
-        summand = ops.subtract(self.moved.input_value(1), ops.multiply(offset, factor))
-        whole = ops.add(ops.multiply(data, factor), summand)
+        factor = ops.divide(scale, ops.sqrt(ops.add(variance, epsilon)))
+        summand = ops.subtract(bias, ops.multiply(offset, factor))
+        whole = ops.add(ops.multiply(data, _of_picture(factor)), _of_picture(summand))
         for use in self.moved.output(0).get_target_inputs():
             use.replace_source_output(whole.output(0))
 
     def _of_groups(self, channels: Any) -> Any:
-        """The mean of its group for each of `channels` (N, C, 1, 1)."""
-        N, C = channels.get_shape()[:2]
+        """The mean of its group for each of `channels` (N, C)."""
+        N, C = channels.get_output_shape(0)
         G = self.groups
         groups = ops.reduce_mean(
             ops.reshape(channels, ops.constant([N, G, C // G]), False), ops.constant([2]), True
         )
-        return ops.reshape(ops.tile(groups, ops.constant([1, 1, C // G])), ops.constant([N, C, 1, 1]), False)
+        return ops.reshape(ops.tile(groups, ops.constant([1, 1, C // G])), ops.constant([N, C]), False)
+
+
+def _of_picture(channels: Any) -> Any:
+    """`channels` (N, C), as (N, C, 1, 1)."""
+    return ops.reshape(channels, ops.constant([*channels.get_output_shape(0), 1, 1]), False)
 
 
 def _parted(data: Any) -> tuple[Any, Any | None]:
@@ -100,15 +113,17 @@ def _parted(data: Any) -> tuple[Any, Any | None]:
 
 
 def _channel_means(data: Any) -> Any:
-    """(N, C, 1, 1), by averages of whole pictures, or of 8 x 8 pixels first.
+    """(N, C), by averages of whole pictures, or of 8 x 8 pixels first.
 
     `ReduceMean` is slower where channels do not fill a register, and adds up in one order in a graph, in another in the
     plan that was made of it.
     """
-    H, W = data.get_shape()[2:]
+    N, C, H, W = data.get_shape()
     if min(H, W) >= _MANY and H % 8 == W % 8 == 0:
-        return _averages(_averages(data, 8, 8), H // 8, W // 8)
-    return _averages(data, H, W)
+        means = _averages(_averages(data, 8, 8), H // 8, W // 8)
+    else:
+        means = _averages(data, H, W)
+    return ops.reshape(means, ops.constant([N, C]), False)
 
 
 def _averages(data: Any, height: int, width: int) -> Any:
