@@ -14,6 +14,7 @@ from calotype.backends import (
     BackendOptions,
     Program,
     _host,
+    _openvino_activations,
     _openvino_attention,
     _openvino_norms,
     _openvino_widening,
@@ -31,6 +32,7 @@ REWRITINGS: Mapping[str, Callable[[ov.Model], int]] = {
     "float32 for bfloat16": _openvino_widening.simplify,
     "norms": _openvino_norms.simplify,
     "masked attention": _openvino_attention.simplify,
+    "activations": _openvino_activations.simplify,
 }
 
 
